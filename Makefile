@@ -1,0 +1,54 @@
+# Every target sets up .venv by itself, once; `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+TORCH = $(shell grep '^torch==' requirements.lock)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check train bench clean lock
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+serve: $(INSTALLED)  ## start the server of serve_config.yaml on this machine
+	RAY_USAGE_STATS_ENABLED=0 $(BIN)/serve run serve_config.yaml
+
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/pytest
+
+check: $(INSTALLED)  ## lint, format, types, import rules and every serve config
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m config.check
+
+train: $(INSTALLED)  ## make the built-in model again
+	$(BIN)/python -m training
+
+bench: $(INSTALLED)  ## measure a running server
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove .venv, caches and build leftovers; never .train
+	rm -rf .venv .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './.train/*' -prune -exec rm -rf {} +
+
+# The new versions are those of a fresh environment, so nothing that was once installed lingers.
+# --all, because pip leaves setuptools out otherwise; torch's +cpu suffix names a build, not a version.
+lock:  ## renew requirements.lock from pyproject.toml, for Python 3.11 on Linux x86_64
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet $(TORCH)
+	build/lock/bin/pip install --quiet --editable '.[dev]'
+	{ echo '# Made by `make lock` with Python 3.11 on Linux x86_64; do not edit, but for the torch version.'; \
+	  build/lock/bin/pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > build/requirements.lock
+	mv build/requirements.lock requirements.lock
+	rm -rf build/lock
+
+# torch goes first and alone: another build of the same version (CPU only, say) that is there stays.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Glimpse needs Python 3.11 or newer: make PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install $(TORCH)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
