@@ -42,7 +42,7 @@ lock:  ## renew requirements.lock from pyproject.toml, for Python 3.11 on Linux 
 	{ echo '# Made by `make lock` with Python 3.11 on Linux x86_64; do not edit, but for the torch version.'; \
 	  build/lock/bin/pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > build/requirements.lock
 	mv build/requirements.lock requirements.lock
-	rm -rf build/lock
+	rm -rf build
 
 # torch goes first and alone: another build of the same version (CPU only, say) that is there stays.
 $(INSTALLED): requirements.lock pyproject.toml
