@@ -1,0 +1,86 @@
+"""Rendered data sets on disk: one .npy of pixels each, drawn again from its name alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from training.renderer import Pixels, render
+from training.scenes import COMBINATIONS, HELD_OUT, SEEN, Combination, Scene, balanced_scenes
+
+_CHUNK = 250
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A list of scenes and the pictures of them; the name seeds both."""
+
+    name: str
+    combinations: tuple[Combination, ...]
+    count: int
+    size: tuple[int, int] = (128, 128)
+
+    @property
+    def scenes(self) -> list[Scene]:
+        return balanced_scenes(self.combinations, self.count, random.Random(crc32(self._key(""))))
+
+    def seed(self, index: int) -> int:
+        return crc32(self._key(str(index)))
+
+    def _key(self, part: str) -> bytes:
+        return f"{self.name}/{part}".encode()
+
+
+# Only the judge ever learns from held-out combinations.
+TRAIN = DataSet("train", SEEN, 40_000)
+WIDE = DataSet("wide", SEEN, 2_400, (192, 128))
+TALL = DataSet("tall", SEEN, 2_400, (128, 192))
+VALIDATION = DataSet("validation", SEEN, 512)
+UNSEEN = DataSet("unseen", HELD_OUT, 200)
+JUDGE_TRAIN = DataSet("judge-train", COMBINATIONS, 24_000)
+JUDGE_VALIDATION = DataSet("judge-validation", COMBINATIONS, 1_480)
+ALL = (VALIDATION, UNSEEN, TRAIN, JUDGE_VALIDATION, JUDGE_TRAIN, WIDE, TALL)
+
+
+def render_to(data: DataSet, folder: Path, workers: int) -> None:
+    """Draw the data set into `folder`, unless it is there already."""
+    path = folder / f"{data.name}.npy"
+    if path.exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{data.name}.partial.npy"
+    shape = (data.count, data.size[1], data.size[0], 3)
+    pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    with ProcessPoolExecutor(workers) as pool:
+        for start, chunk in zip(_starts(data), pool.map(_render_chunk, _chunks(data)), strict=True):
+            pixels[start : start + len(chunk)] = chunk
+    pixels.flush()
+    partial.rename(path)
+
+
+def load_pixels(data: DataSet, folder: Path) -> Pixels:
+    """The pictures, (count, height, width, 3), mapped from disk."""
+    pixels: Pixels = np.load(folder / f"{data.name}.npy", mmap_mode="r")
+    return pixels
+
+
+def _starts(data: DataSet) -> range:
+    return range(0, data.count, _CHUNK)
+
+
+def _chunks(data: DataSet) -> Iterator[tuple[DataSet, list[Scene], int]]:
+    scenes = data.scenes
+    for start in _starts(data):
+        yield data, scenes[start : start + _CHUNK], start
+
+
+def _render_chunk(chunk: tuple[DataSet, list[Scene], int]) -> Pixels:
+    data, scenes, start = chunk
+    pictures = [render(s, data.seed(start + i), data.size) for i, s in enumerate(scenes)]
+    return np.stack(pictures)
