@@ -11,6 +11,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 serve: $(INSTALLED)  ## start the server of serve_config.yaml on this machine
+	$(BIN)/python -m config.check serve_config.yaml
 	RAY_USAGE_STATS_ENABLED=0 $(BIN)/serve run serve_config.yaml
 
 test: $(INSTALLED)  ## run the tests
