@@ -1,0 +1,1 @@
+"""What a deployer sets: every setting, with its default."""

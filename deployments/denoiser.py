@@ -1,0 +1,63 @@
+"""The denoising stage."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from config.settings import AppSettings
+from glimpse import logs
+from glimpse.families.conditioning import Conditioning, EncodedImage
+from glimpse.ports import Job, Priority, StepEvent
+from glimpse.stage import failing_as
+from glimpse.torch_thread import TorchThread
+
+if TYPE_CHECKING:
+    from glimpse.engine.loop import Engine
+
+
+class Denoiser:
+    def __init__(self, settings: AppSettings) -> None:
+        logs.configure(settings.log_level)
+        self._thread = TorchThread(settings.denoiser.threads)
+        self._engine = self._thread.call(_load, settings, self._thread)
+
+    async def ping(self) -> dict[str, Any]:
+        return {"steps_run": self._engine.steps_run, "waiting": self._engine.waiting}
+
+    async def denoise(
+        self,
+        job: Job,
+        conditioning: Conditioning,
+        image: EncodedImage | None,
+        *,
+        emit_denoised_at: frozenset[int],
+        emit_state_at: frozenset[int],
+        resume_from: bytes | None,
+        priority: Priority,
+        deadline_s: float | None,
+    ) -> AsyncGenerator[StepEvent, None]:
+        with failing_as(job.id, "denoise"):
+            steps = self._engine.denoise(
+                job,
+                conditioning,
+                image,
+                emit_denoised_at=emit_denoised_at,
+                emit_state_at=emit_state_at,
+                resume_from=resume_from,
+                priority=priority,
+                deadline_s=deadline_s,
+            )
+            async with aclosing(steps):
+                async for event in steps:
+                    yield event
+
+
+def _load(settings: AppSettings, thread: TorchThread) -> "Engine":
+    # Here and not above: the process that builds the graph, and the ingress, never load torch.
+    from deployments.model_source import model_source
+    from glimpse.engine.loop import Engine
+    from glimpse.families.sdxl import SDXLNetwork
+
+    network = SDXLNetwork(model_source(settings.model))
+    network.warm_up(settings.model.width, settings.model.height)
+    return Engine(network, thread)

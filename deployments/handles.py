@@ -1,0 +1,127 @@
+"""The ports over Ray handles. Every call is cancelled in `finally`: Serve itself passes on nothing
+but the end of an HTTP request."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+
+from glimpse.errors import GlimpseError, Overloaded, StageFailed, StageLost
+from glimpse.ports import Job, Latents, Picture, Priority, Stages, StepEvent
+from glimpse.request import PreviewSpec
+
+
+class _Handle:
+    def __init__(self, handle: DeploymentHandle, stage: str) -> None:
+        # By reference, so that conditioning goes from encoder to denoiser through the object store:
+        # said outright, because Ray's environment can turn the default around, and a handle by
+        # value would wait for the conditioning here.
+        self._by_reference = handle.options(_by_reference=True)
+        # Small things are faster by value, from replica to replica. gRPC's limit is 4 MiB.
+        self._by_value = handle.options(_by_reference=False)
+        self._stage = stage
+
+    async def ping(self) -> dict[str, Any]:
+        counters: dict[str, Any] = await self._result(self._by_value.ping.remote())
+        return counters
+
+    async def _result(self, response: DeploymentResponse[Any]) -> Any:
+        try:
+            with _translated(self._stage):
+                return await response
+        finally:
+            response.cancel()
+
+
+class RayTextEncoder(_Handle):
+    def encode(
+        self, request_id: str, prompt: str, negative_prompt: str | None
+    ) -> DeploymentResponse[Any]:
+        return self._by_reference.encode.remote(request_id, prompt, negative_prompt)
+
+
+class RayDenoiser(_Handle):
+    async def denoise(
+        self,
+        job: Job,
+        conditioning: Any,
+        image: Any,
+        *,
+        emit_denoised_at: frozenset[int],
+        emit_state_at: frozenset[int],
+        resume_from: bytes | None,
+        priority: Priority,
+        deadline_s: float | None,
+    ) -> AsyncGenerator[StepEvent, None]:
+        stream = self._by_reference.options(stream=True).denoise.remote(
+            job,
+            conditioning,
+            image,
+            emit_denoised_at=emit_denoised_at,
+            emit_state_at=emit_state_at,
+            resume_from=resume_from,
+            priority=priority,
+            deadline_s=deadline_s,
+        )
+        try:
+            with _translated(self._stage):
+                async for event in stream:
+                    yield event
+        finally:
+            stream.cancel()
+
+
+class RayPreviewDecoder(_Handle):
+    async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
+        picture: Picture = await self._result(
+            self._by_value.decode.remote(request_id, denoised, spec)
+        )
+        return picture
+
+
+class RayImageCodec(_Handle):
+    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture:
+        # By reference: a large PNG can pass gRPC's limit.
+        picture: Picture = await self._result(
+            self._by_reference.decode.remote(request_id, latents, picture_format)
+        )
+        return picture
+
+    def encode(
+        self, request_id: str, picture: bytes, width: int, height: int
+    ) -> DeploymentResponse[Any]:
+        return self._by_reference.encode.remote(request_id, picture, width, height)
+
+
+def stages(
+    text_encoder: DeploymentHandle,
+    denoiser: DeploymentHandle,
+    preview_decoder: DeploymentHandle,
+    image_codec: DeploymentHandle,
+) -> Stages:
+    return Stages(
+        text_encoder=RayTextEncoder(text_encoder, "text_encode"),
+        denoiser=RayDenoiser(denoiser, "denoise"),
+        preview_decoder=RayPreviewDecoder(preview_decoder, "preview_decode"),
+        image_codec=RayImageCodec(image_codec, "image_decode"),
+    )
+
+
+@contextmanager
+def _translated(stage: str) -> Iterator[None]:
+    """Ray's exceptions as ours: what a stage raised, or that the stage is gone."""
+    try:
+        yield
+    except RayTaskError as failure:
+        cause = failure.cause
+        if isinstance(cause, GlimpseError):
+            raise cause from None
+        # A chained argument that could not be fetched: its producer died.
+        raise (StageLost if isinstance(cause, RayError) else StageFailed)(stage) from failure
+    except BackPressureError:
+        raise Overloaded(f"The {stage} stage is full; please try again.") from None
+    except (RayError, RayServeException) as failure:
+        raise StageLost(stage) from failure

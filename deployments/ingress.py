@@ -1,0 +1,61 @@
+"""The HTTP edge: every door, over handles of the stages."""
+
+from importlib.metadata import version
+
+from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
+
+from config.settings import ROOT, AppSettings
+from deployments import handles
+from glimpse import logs
+from glimpse.http.app import AppOptions, create_app
+from glimpse.http.service import Service
+from glimpse.request import Offer
+
+
+class Ingress:
+    def __init__(
+        self,
+        settings: AppSettings,
+        text_encoder: DeploymentHandle,
+        denoiser: DeploymentHandle,
+        preview_decoder: DeploymentHandle,
+        image_codec: DeploymentHandle,
+    ) -> None:
+        logs.configure(settings.log_level)
+        self._settings = settings
+        self._service = Service(
+            handles.stages(text_encoder, denoiser, preview_decoder, image_codec),
+            _offer(settings),
+            max_generations=settings.ingress.max_generations,
+            deadline_s=settings.ingress.deadline_s,
+            event_log_capacity=settings.ingress.event_log_capacity,
+        )
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        ingress = self._settings.ingress
+        return create_app(
+            self._service,
+            AppOptions(
+                aliases=ingress.aliases,
+                max_body_bytes=ingress.max_body_bytes,
+                ping_interval_s=ingress.ping_interval_s,
+                page=(ROOT / "playground" / "index.html").read_text("utf-8"),
+                version=version("glimpse"),
+            ),
+        )
+
+
+def _offer(settings: AppSettings) -> Offer:
+    model = settings.model
+    return Offer(
+        default_width=model.width,
+        default_height=model.height,
+        default_steps=model.num_inference_steps,
+        default_guidance_scale=model.guidance_scale,
+        default_scheduler=model.scheduler,
+        size_multiple=model.size_multiple,
+        max_side=model.max_side,
+        max_pixels=model.max_pixels,
+        max_input_bytes=settings.ingress.max_input_bytes,
+    )

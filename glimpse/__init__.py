@@ -1,0 +1,1 @@
+"""Glimpse: serving diffusion models that show the picture while it is being made."""

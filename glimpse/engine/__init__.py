@@ -1,0 +1,1 @@
+"""Who steps next, and the step itself."""

@@ -1,0 +1,53 @@
+"""A job's state between two steps, to bytes and back. Tensors and JSON; never pickle."""
+
+import json
+
+import safetensors
+import safetensors.torch
+
+from glimpse.engine.job import RunningJob
+
+HISTORY = "history."
+
+
+def save(job: RunningJob) -> bytes:
+    """The state of a job. What it was asked for is not in it: whoever resumes a job has that."""
+    tensors, numbers = job.solver.history()
+    return safetensors.torch.save(
+        {
+            "latents": job.latents.contiguous(),
+            "generator": job.generator.get_state(),
+            **{HISTORY + name: tensor.contiguous() for name, tensor in tensors.items()},
+        },
+        metadata={
+            "index": json.dumps(job.index),
+            "steps": json.dumps(len(job.solver)),
+            "solver": json.dumps(numbers),
+        },
+    )
+
+
+def restore(job: RunningJob, state: bytes) -> None:
+    """Puts a job that has not begun where `state` was taken. Raises `ValueError` for another's."""
+    metadata = _metadata(state)
+    tensors = safetensors.torch.load(state)
+    latents = tensors["latents"]
+    if latents.shape != job.latents.shape or json.loads(metadata["steps"]) != len(job.solver):
+        raise ValueError("this checkpoint is of a job with another size or number of steps")
+    device = job.latents.device
+    job.latents = latents.to(device)
+    job.generator.set_state(tensors["generator"])
+    job.index = json.loads(metadata["index"])
+    history = {
+        name.removeprefix(HISTORY): tensor.to(device)
+        for name, tensor in tensors.items()
+        if name.startswith(HISTORY)
+    }
+    job.solver.restore(job.index, history, json.loads(metadata["solver"]))
+
+
+def _metadata(state: bytes) -> dict[str, str]:
+    """safetensors gives metadata only for files; its format starts with a JSON header's length."""
+    length = int.from_bytes(state[:8], "little")
+    metadata: dict[str, str] = json.loads(state[8 : 8 + length])["__metadata__"]
+    return metadata

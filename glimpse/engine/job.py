@@ -1,0 +1,70 @@
+"""A job while it is being denoised, and the network as the engine sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from glimpse.engine.solver import Solver
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Conditioning of one job as rows of a batch: one row, or with guidance two, the negative
+    first. `tokens` [rows, T, D], `pooled` [rows, P], `time_ids` [rows, 6].
+    """
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+    time_ids: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What the VAE's encoder knows of an input picture: mean and deviation, [1, C, h, w], scaled
+    to the network's latents."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
+class Network(Protocol):
+    """A family's denoising network: rows in, rows out."""
+
+    device: torch.device
+    dtype: torch.dtype
+    latent_channels: int
+    latent_factor: int
+    scheduler_config: Mapping[str, Any]
+
+    def rows(self, conditioning: Any, guided: bool, width: int, height: int) -> Rows: ...
+
+    def posterior(self, image: Any) -> Posterior: ...
+
+    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """One call: latents [rows, C, h, w], a timestep for each row -> prediction, as latents."""
+        ...
+
+
+@dataclass(slots=True)
+class RunningJob:
+    """All that a job is between two steps. `index` is the next step, from 0."""
+
+    rows: Rows
+    solver: Solver
+    guidance_scale: float
+    generator: torch.Generator
+    latents: torch.Tensor
+    index: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.index == len(self.solver)

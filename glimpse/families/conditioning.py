@@ -1,0 +1,34 @@
+"""What the text stage hands the denoiser, as it travels between processes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbedding:
+    """One text: `tokens` [T, D] and `pooled` [P]; uint16 holds bfloat16."""
+
+    tokens: NDArray[Any]
+    pooled: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """A prompt and what to steer away from: no negative text means zeros, as in the SDXL pipeline.
+
+    `seconds` is how long the text stage took.
+    """
+
+    prompt: TextEmbedding
+    negative: TextEmbedding | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """The posterior of an input picture, [C, h, w] each, scaled to the network's latents."""
+
+    mean: NDArray[Any]
+    std: NDArray[Any]

@@ -1,0 +1,214 @@
+"""The flow of one generation through the ports: run(request, log)."""
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed
+from glimpse.event_log import Accepted, Cancelled, EventLog, Failed, Final, Preview, Step, Timings
+from glimpse.ports import (
+    DenoiseTimings,
+    Job,
+    Pending,
+    Picture,
+    PreviewDecoder,
+    Priority,
+    Stages,
+    StepEvent,
+)
+from glimpse.request import GenerationRequest
+
+logger = logging.getLogger(__name__)
+
+
+async def run(
+    request: GenerationRequest,
+    log: EventLog,
+    stages: Stages,
+    *,
+    priority: Priority,
+    deadline_s: float,
+) -> None:
+    """Makes the pictures and tells the log. Ends it with exactly one of Final, Failed, Cancelled.
+
+    A cancelled task is a cancelled generation: the stages are told before this returns.
+    """
+    log.append(Accepted())
+    logger.info(
+        "accepted: %dx%d, %d steps, %d picture(s)",
+        request.width,
+        request.height,
+        request.steps,
+        request.num_images,
+    )
+    try:
+        async with asyncio.timeout(deadline_s) as deadline:
+            final = await _Generation(request, log, stages, priority, deadline_s).run()
+    except asyncio.CancelledError:
+        log.append(Cancelled())
+        logger.info("cancelled")
+        raise
+    except Exception as failure:
+        error = failure
+        if isinstance(failure, TimeoutError) and deadline.expired():
+            error = DeadlineExceeded(f"The picture was not ready within {deadline_s:g} seconds.")
+        if not isinstance(error, GlimpseError):
+            logger.exception("failed in a way nobody foresaw")
+            error = GlimpseError()
+        else:
+            logger.warning("failed: %s: %s", error.code, error.message)
+        log.append(Failed(error))
+    else:
+        log.append(final)
+        logger.info("done in %.3f s", final.timings.total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    picture: Picture
+    denoising: DenoiseTimings
+    decode_s: float
+
+
+class _Generation:
+    def __init__(
+        self,
+        request: GenerationRequest,
+        log: EventLog,
+        stages: Stages,
+        priority: Priority,
+        deadline_s: float,
+    ) -> None:
+        self._request = request
+        self._log = log
+        self._stages = stages
+        self._priority = priority
+        self._began = time.monotonic()
+        self._deadline_s = deadline_s
+        self._previews = _NewestPreview(stages.preview_decoder, request, log)
+
+    async def run(self) -> Final:
+        request, stages = self._request, self._stages
+        pending: list[Pending] = []
+        try:
+            conditioning = stages.text_encoder.encode(
+                request.request_id, request.prompt, request.negative_prompt
+            )
+            pending.append(conditioning)
+            image = None
+            if request.image is not None:
+                image = stages.image_codec.encode(
+                    request.request_id, request.image, request.width, request.height
+                )
+                pending.append(image)
+            async with asyncio.TaskGroup() as group:
+                previews = group.create_task(self._previews.run())
+                pictures = [
+                    group.create_task(self._picture(index, conditioning, image))
+                    for index in range(request.num_images)
+                ]
+                results = [await picture for picture in pictures]
+                previews.cancel()
+        except* Exception as failures:
+            raise _first(failures) from None
+        finally:
+            for each in pending:
+                each.cancel()
+        return Final(
+            request.steps,
+            tuple(result.picture for result in results),
+            self._timings(results),
+            self._previews.dropped,
+        )
+
+    async def _picture(self, index: int, conditioning: Pending, image: Pending | None) -> _Result:
+        request = self._request
+        shown = index == 0  # previews and progress are of the first picture
+        job = Job(
+            id=f"{request.request_id}/{index}",
+            width=request.width,
+            height=request.height,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            seed=request.seeds[index],
+            scheduler=request.scheduler,
+            strength=request.strength,
+        )
+        steps = self._stages.denoiser.denoise(
+            job,
+            conditioning,
+            image,
+            emit_denoised_at=request.preview_steps if shown else frozenset(),
+            emit_state_at=frozenset(),
+            resume_from=None,
+            priority=self._priority,
+            deadline_s=self._deadline_s - (time.monotonic() - self._began),
+        )
+        event = None
+        async with aclosing(steps):
+            async for event in steps:
+                if shown:
+                    self._log.append(Step(event.step, event.steps))
+                    self._previews.offer(event)
+        if event is None or event.latents is None or event.timings is None:
+            raise StageFailed("denoise", "The denoiser stopped before the last step; try again.")
+        began = time.monotonic()
+        picture = await self._stages.image_codec.decode(
+            request.request_id, event.latents, request.output_format
+        )
+        return _Result(picture, event.timings, time.monotonic() - began)
+
+    def _timings(self, results: list[_Result]) -> Timings:
+        queue = min(r.denoising.queue for r in results)
+        return Timings(
+            queue=queue,
+            text_encode=max(r.denoising.text_encode for r in results),
+            denoise=max(r.denoising.queue + r.denoising.denoise for r in results) - queue,
+            decode=max(r.decode_s for r in results),
+            total=time.monotonic() - self._began,
+        )
+
+
+class _NewestPreview:
+    """Decodes estimates beside denoising, in order. While one is decoded only the newest of those
+    that arrive is kept, so that a late preview is dropped and never queued.
+    """
+
+    def __init__(self, decoder: PreviewDecoder, request: GenerationRequest, log: EventLog) -> None:
+        self._decoder = decoder
+        self._request = request
+        self._log = log
+        self._newest: StepEvent | None = None
+        self._arrived = asyncio.Event()
+        self.dropped = 0
+
+    def offer(self, event: StepEvent) -> None:
+        if event.denoised is None:
+            return
+        if self._newest is not None:
+            self.dropped += 1
+        self._newest = event
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            event, self._newest = self._newest, None
+            if event is not None and event.denoised is not None:
+                picture = await self._decoder.decode(
+                    self._request.request_id, event.denoised, self._request.preview
+                )
+                self._log.append(Preview(event.step, event.steps, picture))
+
+
+def _first(failures: BaseExceptionGroup[Exception]) -> Exception:
+    """The first failure of a task group: the others follow from it or happened beside it."""
+    failure: BaseException = failures
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    assert isinstance(failure, Exception)
+    return failure

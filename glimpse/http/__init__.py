@@ -1,0 +1,1 @@
+"""The ASGI app. It takes ports, not handles, and runs without Ray."""

@@ -1,0 +1,93 @@
+"""The ASGI app: which routes there are."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from glimpse.errors import NotFound
+from glimpse.http import errors, generate
+from glimpse.http.request_id import RequestIdMiddleware
+from glimpse.http.service import Service
+
+HEALTH_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class AppOptions:
+    """`aliases` are fal app ids, owner/alias; `page` is the HTML of `GET /`."""
+
+    aliases: tuple[str, ...]
+    max_body_bytes: int
+    ping_interval_s: float
+    page: str
+    version: str
+
+
+def create_app(service: Service, options: AppOptions) -> FastAPI:
+    app = FastAPI(
+        title="Glimpse",
+        version=options.version,
+        summary="Diffusion models that show the picture while it is being made.",
+        redirect_slashes=False,
+        lifespan=_lifespan(service),
+    )
+    errors.install(app)
+    app.add_middleware(RequestIdMiddleware)
+    app.include_router(_health(service, options.version))
+    known = [Depends(_known_alias(options.aliases))]
+    for prefix, dependencies in (("", []), ("/{owner}/{alias}", known)):
+        app.include_router(_page(prefix, options.page), dependencies=dependencies)
+        app.include_router(
+            generate.router(prefix, service, options.max_body_bytes, options.ping_interval_s),
+            dependencies=dependencies,
+        )
+    return app
+
+
+def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        waiting = asyncio.create_task(service.wait_for_stages())
+        yield
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+    return lifespan
+
+
+def _health(service: Service, version: str) -> APIRouter:
+    routes = APIRouter(tags=["operate"])
+
+    @routes.get("/health")
+    async def health() -> Response:
+        """200 when every stage answers, else 503."""
+        stages = await service.health(HEALTH_TIMEOUT_S)
+        ready = service.ready and all(stages.values())
+        status = "ready" if ready else "unavailable" if service.ready else "starting"
+        return JSONResponse(
+            {"status": status, "version": version, "stages": stages}, 200 if ready else 503
+        )
+
+    return routes
+
+
+def _page(prefix: str, html: str) -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+
+    @routes.get(prefix or "/")
+    async def page() -> Response:
+        return HTMLResponse(html)
+
+    return routes
+
+
+def _known_alias(aliases: tuple[str, ...]) -> Callable[[str, str], None]:
+    def check(owner: str, alias: str) -> None:
+        if f"{owner}/{alias}" not in aliases:
+            raise NotFound(f"No such application; this server has {', '.join(aliases)}.")
+
+    return check

@@ -1,0 +1,49 @@
+"""Every failure as an answer, of one shape."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound
+
+
+def answer(error: GlimpseError, headers: Mapping[str, str] | None = None) -> Response:
+    """`detail` and `message` both, because fal's Python client shows the one and its JavaScript
+    client the other. ASCII, so that a lone surrogate in a key can be named at all.
+    """
+    fields = {"detail": error.detail, "message": error.message, "error_type": error.code}
+    headers = dict(headers or {})
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    return Response(
+        json.dumps(fields), error.status, headers=headers, media_type="application/json"
+    )
+
+
+def install(app: FastAPI) -> None:
+    async def ours(request: Request, error: Any) -> Response:
+        return answer(error)
+
+    async def routing(request: Request, error: Any) -> Response:
+        path = request.url.path[:100]
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            message = (
+                f"{request.method[:20]} is not served here; use {allowed or 'another method'}."
+            )
+            return answer(MethodNotAllowed(message), error.headers)
+        if error.status_code == 404:
+            return answer(NotFound(f"There is nothing at {path}; GET /docs lists what there is."))
+        raise RuntimeError(f"no route raises a {error.status_code}") from error
+
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return answer(GlimpseError())  # Starlette raises it again afterwards, for the server's log
+
+    app.add_exception_handler(GlimpseError, ours)
+    app.add_exception_handler(HTTPException, routing)
+    app.add_exception_handler(Exception, unforeseen)

@@ -1,0 +1,122 @@
+"""POST / and POST /stream: a generation as one JSON answer, or as server-sent events."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from glimpse.errors import GlimpseError
+from glimpse.event_log import Event, EventLog, Failed, Final
+from glimpse.http.body import read_json_object
+from glimpse.http.leaving import ClientGone, unless_gone
+from glimpse.http.service import Service
+from glimpse.ports import Priority
+from glimpse.protocols import sse
+from glimpse.request import GenerationInput, GenerationRequest
+
+CLIENT_CLOSED_REQUEST = 499  # nginx's, as nobody else has one; it only shows in access logs
+
+INPUT_SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": GenerationInput.model_json_schema()}},
+    }
+}
+
+
+def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: float) -> APIRouter:
+    """The routes below a prefix, which may be empty; the prefix itself is `POST /`."""
+    routes = APIRouter(tags=["generate"])
+
+    async def parse(request: Request) -> GenerationRequest:
+        wanted = service.parse(await read_json_object(request, max_body_bytes))
+        request.state.request_id = wanted.request_id
+        return wanted
+
+    @routes.post(f"{prefix}/stream", openapi_extra=INPUT_SCHEMA, response_class=Response)
+    async def stream(request: Request) -> Response:
+        """Previews while the picture is being made, then the picture, as server-sent events."""
+        return EventStream(service, await parse(request), ping_interval_s)
+
+    @routes.post(prefix or "/", openapi_extra=INPUT_SCHEMA, response_class=Response)
+    async def run(request: Request) -> Response:
+        """The finished picture as one JSON answer."""
+        wanted = await parse(request)
+        try:
+            final = await unless_gone(request.receive, _final(service, wanted))
+        except ClientGone:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        return JSONResponse(sse.final_json(final, wanted))
+
+    return routes
+
+
+async def _final(service: Service, request: GenerationRequest) -> Final:
+    async with service.generation(request, Priority.INTERACTIVE) as log:
+        async for _, event in log.read():
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Final):
+                return event
+    raise GlimpseError
+
+
+class StreamCutOff(Exception):
+    """Raised after the error event of a stream, so that the server drops the connection: to a
+    client, a clean end would read as success."""
+
+
+class EventStream(Response):
+    """A generation as server-sent events. A client that leaves cancels it."""
+
+    def __init__(
+        self, service: Service, request: GenerationRequest, ping_interval_s: float
+    ) -> None:
+        super().__init__(media_type=sse.CONTENT_TYPE)
+        del self.headers["content-length"]
+        self.headers["cache-control"] = "no-store"
+        self.headers["x-accel-buffering"] = "no"  # nginx would hold events back
+        self._service = service
+        self._request = request
+        self._ping_interval_s = ping_interval_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._service.generation(self._request, Priority.INTERACTIVE) as log:
+            try:
+                await unless_gone(receive, self._send_events(log, send))
+            except ClientGone:
+                return
+
+    async def _send_events(self, log: EventLog, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async for event in _with_silences(log, self._ping_interval_s):
+            chunk = sse.PING if event is None else sse.encode(event, self._request)
+            if chunk is not None:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if isinstance(event, Failed):
+                raise StreamCutOff(event.error.code)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _with_silences(log: EventLog, interval_s: float) -> AsyncGenerator[Event | None, None]:
+    """The events of a log, and None after each interval without one."""
+    events = log.read()
+    following = asyncio.ensure_future(anext(events, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait({following}, timeout=interval_s)
+            if not done:
+                yield None
+                continue
+            item = following.result()
+            if item is None:
+                return
+            yield item[1]
+            following = asyncio.ensure_future(anext(events, None))
+    finally:
+        following.cancel()
+        await asyncio.wait({following})
+        await events.aclose()

@@ -1,0 +1,104 @@
+"""Admission, and the life of a generation that a door has asked for."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from glimpse import generation, logs
+from glimpse.errors import GlimpseError, NotReady, Overloaded
+from glimpse.event_log import EventLog
+from glimpse.ports import Priority, Stage, Stages
+from glimpse.request import GenerationRequest, Offer, parse_request
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+
+
+class Service:
+    def __init__(
+        self,
+        stages: Stages,
+        offer: Offer,
+        *,
+        max_generations: int,
+        deadline_s: float,
+        event_log_capacity: int,
+    ) -> None:
+        self._stages = stages
+        self._offer = offer
+        self._max_generations = max_generations
+        self._deadline_s = deadline_s
+        self._event_log_capacity = event_log_capacity
+        self._running = 0
+        self.ready = False
+
+    async def wait_for_stages(self) -> None:
+        """Returns once every stage has answered; until then nothing is admitted."""
+        for name, stage in self._named_stages().items():
+            while not await self._answers(name, stage):
+                await asyncio.sleep(RETRY_S)
+        self.ready = True
+        logger.info("every stage is ready")
+
+    async def health(self, timeout_s: float) -> dict[str, bool]:
+        """Whether each stage answers in time."""
+        named = self._named_stages()
+
+        async def answers(name: str, stage: Stage) -> bool:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return await self._answers(name, stage)
+            except TimeoutError:
+                return False
+
+        answered = await asyncio.gather(*(answers(*item) for item in named.items()))
+        return dict(zip(named, answered, strict=True))
+
+    async def _answers(self, name: str, stage: Stage) -> bool:
+        try:
+            await stage.ping()
+        except GlimpseError as failure:
+            logger.warning("%s does not answer: %s", name, failure.message)
+            return False
+        return True
+
+    def _named_stages(self) -> dict[str, Stage]:
+        return {
+            "text_encoder": self._stages.text_encoder,
+            "denoiser": self._stages.denoiser,
+            "preview_decoder": self._stages.preview_decoder,
+            "image_codec": self._stages.image_codec,
+        }
+
+    def parse(self, fields: Mapping[str, Any]) -> GenerationRequest:
+        return parse_request(fields, self._offer)
+
+    @asynccontextmanager
+    async def generation(
+        self, request: GenerationRequest, priority: Priority
+    ) -> AsyncIterator[EventLog]:
+        """Admits a generation and runs it; leaving the block before its end cancels it.
+
+        Raises `NotReady` or `Overloaded` where there is no place for it.
+        """
+        if not self.ready:
+            raise NotReady("The server is starting; please try again in a few seconds.")
+        if self._running >= self._max_generations:
+            raise Overloaded("Every place is taken; please try again in a moment.")
+        self._running += 1
+        log = EventLog(self._event_log_capacity)
+        with logs.request_id(request.request_id):
+            run = asyncio.create_task(
+                generation.run(
+                    request, log, self._stages, priority=priority, deadline_s=self._deadline_s
+                )
+            )
+        try:
+            yield log
+        finally:
+            run.cancel()
+            await asyncio.wait([run])
+            self._running -= 1

@@ -1,0 +1,139 @@
+"""What the flow talks to: the stages, as Protocols. Bound to Ray handles or to direct calls."""
+
+from collections.abc import AsyncGenerator, Awaitable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glimpse.request import PreviewSpec
+
+Latents = NDArray[np.float32]
+"""Latents of one picture, shape [channels, height / factor, width / factor]."""
+
+
+class Priority(IntEnum):
+    """Who goes first when jobs wait. Lower is sooner."""
+
+    REALTIME = 0
+    INTERACTIVE = 1
+    BACKGROUND = 2
+
+
+class Pending(Protocol):
+    """A stage's result that may not be there yet. The flow hands it on and never looks inside:
+    between processes it is a reference, and the value goes from stage to stage directly."""
+
+    def cancel(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A generation as the denoiser sees it. One picture; sizes in pixels."""
+
+    id: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    scheduler: str
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiseTimings:
+    """Seconds, as the denoiser measured them."""
+
+    text_encode: float
+    queue: float
+    denoise: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """One step of one job is done. `step` counts from 1 to `steps`, the steps that are run.
+
+    `denoised` is the clean estimate x0, there only where it was asked for; `state` a checkpoint,
+    likewise. The last step has `latents` and `timings`.
+    """
+
+    step: int
+    steps: int
+    denoised: Latents | None = None
+    state: bytes | None = None
+    latents: Latents | None = None
+    timings: DenoiseTimings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded picture: JPEG, PNG or WebP bytes."""
+
+    data: bytes
+    content_type: str
+    width: int
+    height: int
+
+
+class Stage(Protocol):
+    def ping(self) -> Awaitable[dict[str, Any]]:
+        """Answers once the stage can work, with its counters."""
+        ...
+
+
+class TextEncoder(Stage, Protocol):
+    def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Pending:
+        """Starts encoding. The result is the `conditioning` of a job."""
+        ...
+
+
+class Denoiser(Stage, Protocol):
+    def denoise(
+        self,
+        job: Job,
+        conditioning: Pending,
+        image: Pending | None,
+        *,
+        emit_denoised_at: frozenset[int],
+        emit_state_at: frozenset[int],
+        resume_from: bytes | None,
+        priority: Priority,
+        deadline_s: float | None,
+    ) -> AsyncGenerator[StepEvent, None]:
+        """Runs a job; closing the generator cancels it before its next step. `image` is the encoded
+        input picture of image to image.
+
+        `emit_denoised_at` and `emit_state_at` name steps (from 1). `resume_from` is a `state` of
+        an earlier run of the same job. `deadline_s` is what is left, in seconds.
+        """
+        ...
+
+
+class PreviewDecoder(Stage, Protocol):
+    def decode(
+        self, request_id: str, denoised: Latents, spec: PreviewSpec
+    ) -> Awaitable[Picture]: ...
+
+
+class ImageCodec(Stage, Protocol):
+    def decode(
+        self, request_id: str, latents: Latents, picture_format: str
+    ) -> Awaitable[Picture]: ...
+
+    def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Pending:
+        """Starts encoding a picture, cover-cropped to the size. The result is the `image` of a
+        job."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """All the stages of one application."""
+
+    text_encoder: TextEncoder
+    denoiser: Denoiser
+    preview_decoder: PreviewDecoder
+    image_codec: ImageCodec

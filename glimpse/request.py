@@ -1,0 +1,305 @@
+"""GenerationRequest: what may be asked for. Every door parses into it."""
+
+import base64
+import binascii
+import difflib
+import math
+import secrets
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from glimpse.errors import InvalidRequest, invalid
+
+Scheduler = Literal["euler", "euler_ancestral", "dpmpp_2m", "ddim", "unipc", "lcm"]
+PictureFormat = Literal["jpeg", "png", "webp"]
+SizePreset = Literal[
+    "square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"
+]
+
+# Width to height. A preset names an aspect; the area is the model's own.
+PRESET_ASPECTS: dict[str, float] = {
+    "square_hd": 1.0,
+    "square": 1.0,
+    "portrait_4_3": 3 / 4,
+    "portrait_16_9": 9 / 16,
+    "landscape_4_3": 4 / 3,
+    "landscape_16_9": 16 / 9,
+}
+
+# Fields that fal apps commonly take and that mean nothing here: dropped, so that a client written
+# for such an app needs no change.
+IGNORED_FIELDS = frozenset(
+    {
+        "acceleration",
+        "enable_prompt_expansion",
+        "enable_safety_checker",
+        "expand_prompt",
+        "format",
+        "safety_checker_version",
+        "safety_tolerance",
+        "sync_mode",
+    }
+)
+
+MAX_SEED = 2**32 - 1
+LCM_MAX_STEPS = 50  # the grid that LCM models are distilled on; diffusers' original_inference_steps
+MIN_SIDE_LATENTS = 4
+DEFAULT_STRENGTH = 0.6
+
+
+class ImageSize(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    width: int = Field(ge=1, le=16384)
+    height: int = Field(ge=1, le=16384)
+
+
+class GenerationInput(BaseModel):
+    """The input as a client sends it, before the model's defaults are filled in."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    prompt: str = Field(min_length=1, max_length=2000, description="What to draw.")
+    negative_prompt: str | None = Field(
+        None, max_length=2000, description="What to avoid; empty means none."
+    )
+    num_inference_steps: int | None = Field(None, ge=1, le=100)
+    guidance_scale: float | None = Field(
+        None, ge=0, le=20, description="Above 1, classifier-free guidance is used."
+    )
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="null: random, and told.")
+    image_size: SizePreset | ImageSize | None = Field(
+        None,
+        description="A preset chooses the aspect, at the model's native area. "
+        "Otherwise the exact size; or use `width` and `height`.",
+    )
+    width: int | None = Field(None, ge=1, le=16384)
+    height: int | None = Field(None, ge=1, le=16384)
+    num_images: int = Field(1, ge=1, le=4, description="A job each, with seed, seed+1 …")
+    image_url: str | None = Field(
+        None, description="A picture to start from, as a data URI: image to image."
+    )
+    strength: float | None = Field(
+        None, ge=0, le=1, description="With `image_url`: int(steps x strength) steps are run."
+    )
+    scheduler: Scheduler | None = None
+    preview_every: int = Field(5, ge=0, le=100, description="In steps; 0: no previews.")
+    preview_format: Literal["jpeg", "webp"] = "jpeg"
+    preview_quality: int = Field(70, ge=1, le=100)
+    preview_size: int = Field(512, ge=16, le=4096, description="Longest side, in pixels.")
+    output_format: PictureFormat = "jpeg"
+    progress: bool = Field(False, description="An event for every step too.")
+    request_id: str | None = Field(None, pattern=r"^[\x21-\x7e]{1,64}$")
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "GenerationInput":
+        if self.image_size is not None and (self.width, self.height) != (None, None):
+            raise ValueError("give either image_size, or width and height, not both")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a deployment's model can make, and what its deployer allows.
+
+    Sizes are in pixels. `size_multiple` is the model's latent factor: 8 for SDXL.
+    """
+
+    default_width: int
+    default_height: int
+    default_steps: int
+    default_guidance_scale: float
+    default_scheduler: str
+    size_multiple: int
+    max_side: int
+    max_pixels: int
+    max_input_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewSpec:
+    """How previews are wanted: every so many steps, so encoded. `size`: longest side, pixels."""
+
+    every: int
+    format: str
+    quality: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One generation, with every value decided."""
+
+    request_id: str
+    prompt: str
+    negative_prompt: str | None
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    width: int
+    height: int
+    num_images: int
+    scheduler: str
+    preview: PreviewSpec
+    output_format: str
+    progress: bool
+    image: bytes | None = None
+    strength: float = 1.0
+
+    @property
+    def steps(self) -> int:
+        """The steps that are run: fewer than asked for with an input picture."""
+        if self.image is None:
+            return self.num_inference_steps
+        return int(self.num_inference_steps * self.strength)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """A seed for each picture; past the largest seed they go on at 0."""
+        return tuple((self.seed + i) % (MAX_SEED + 1) for i in range(self.num_images))
+
+    @property
+    def preview_steps(self) -> frozenset[int]:
+        """Steps (from 1) whose estimate is shown: the first and every multiple before the last."""
+        if self.preview.every == 0:
+            return frozenset()
+        return frozenset({1, *range(self.preview.every, self.steps, self.preview.every)}) - {
+            self.steps
+        }
+
+
+def new_request_id() -> str:
+    return uuid.uuid4().hex
+
+
+def parse_request(fields: Mapping[str, Any], offer: Offer) -> GenerationRequest:
+    """The one way from a client's fields to a request. Raises `InvalidRequest`, field by field."""
+    wanted = _validate(fields)
+    width, height = _size(wanted, offer)
+    steps = _given(wanted.num_inference_steps, offer.default_steps)
+    scheduler = _given(wanted.scheduler, offer.default_scheduler)
+    if scheduler == "lcm" and steps > LCM_MAX_STEPS:
+        raise invalid("num_inference_steps", f"lcm takes at most {LCM_MAX_STEPS} steps")
+    image, strength = None, 1.0
+    if wanted.image_url is not None:
+        image = _picture("image_url", wanted.image_url, offer.max_input_bytes)
+        strength = _given(wanted.strength, DEFAULT_STRENGTH)
+        if int(steps * strength) < 1:
+            raise invalid(
+                "strength",
+                f"{steps} steps at this strength leave none to run; "
+                f"use a strength of at least {math.ceil(100 / steps) / 100} or more steps",
+            )
+    elif wanted.strength is not None:
+        raise invalid("strength", "has a meaning only with image_url; leave it out")
+    return GenerationRequest(
+        request_id=wanted.request_id or new_request_id(),
+        prompt=wanted.prompt,
+        negative_prompt=wanted.negative_prompt or None,
+        num_inference_steps=steps,
+        guidance_scale=float(_given(wanted.guidance_scale, offer.default_guidance_scale)),
+        seed=_given(wanted.seed, secrets.randbelow(MAX_SEED + 1)),
+        width=width,
+        height=height,
+        num_images=wanted.num_images,
+        scheduler=scheduler,
+        preview=PreviewSpec(
+            wanted.preview_every,
+            wanted.preview_format,
+            wanted.preview_quality,
+            wanted.preview_size,
+        ),
+        output_format=wanted.output_format,
+        progress=wanted.progress,
+        image=image,
+        strength=strength,
+    )
+
+
+T = TypeVar("T")
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _validate(fields: Mapping[str, Any]) -> GenerationInput:
+    known = GenerationInput.model_fields
+    try:
+        return GenerationInput.model_validate(
+            {k: v for k, v in fields.items() if k not in IGNORED_FIELDS}
+        )
+    except ValidationError as failure:
+        problems = []
+        # Input values are left out: NaN, lone surrogates and huge values break the answer itself.
+        for error in failure.errors(include_url=False, include_context=False, include_input=False):
+            loc = ["body", *(_printable(part) for part in error["loc"])]
+            message = error["msg"].removeprefix("Value error, ")
+            if error["type"] == "extra_forbidden" and len(loc) == 2:
+                near = difflib.get_close_matches(str(loc[1]), known, n=1, cutoff=0.5)
+                message = "unknown field" + (f"; did you mean {near[0]}?" if near else "")
+            problems.append({"loc": loc, "msg": message, "type": error["type"]})
+        raise InvalidRequest(problems) from None
+
+
+def _printable(part: int | str) -> int | str:
+    """A key of the client's, safe to send back: ASCII and short."""
+    if isinstance(part, int):
+        return part
+    return part[:64].encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _size(wanted: GenerationInput, offer: Offer) -> tuple[int, int]:
+    if isinstance(wanted.image_size, str):
+        aspect = PRESET_ASPECTS[wanted.image_size]
+        area = offer.default_width * offer.default_height
+        return nearest_size(math.sqrt(area * aspect), math.sqrt(area / aspect), offer)
+    if wanted.image_size is not None:
+        width, height = wanted.image_size.width, wanted.image_size.height
+    else:
+        width = _given(wanted.width, offer.default_width)
+        height = _given(wanted.height, offer.default_height)
+    near = nearest_size(width, height, offer)
+    if (width, height) != near:
+        raise invalid(
+            "image_size" if wanted.image_size else "width" if width != near[0] else "height",
+            f"sides must be multiples of {offer.size_multiple}, at least "
+            f"{MIN_SIDE_LATENTS * offer.size_multiple}, at most {offer.max_side}, and together at "
+            f"most {offer.max_pixels} pixels; the nearest valid size is {near[0]}x{near[1]}",
+        )
+    return width, height
+
+
+def nearest_size(width: float, height: float, offer: Offer) -> tuple[int, int]:
+    """The valid size nearest to the one given; the aspect is kept where the area must shrink."""
+    multiple = offer.size_multiple
+    shrink = min(1.0, math.sqrt(offer.max_pixels / (width * height)))
+
+    def snap(side: float) -> int:
+        cells = math.floor(side * shrink / multiple + 0.5)
+        return max(MIN_SIDE_LATENTS, min(cells, offer.max_side // multiple)) * multiple
+
+    near_width, near_height = snap(width), snap(height)
+    while near_width * near_height > offer.max_pixels:  # rounding up may have gone past the limit
+        if near_width >= near_height:
+            near_width -= multiple
+        else:
+            near_height -= multiple
+    return near_width, near_height
+
+
+def _picture(field: str, url: str, max_bytes: int) -> bytes:
+    """The bytes of a picture given as a base64 data URI; what is in them the codec finds out."""
+    head, comma, data = url.partition(",")
+    if not (head.startswith("data:image/") and head.endswith(";base64") and comma):
+        raise invalid(field, "must be a data URI: data:image/png;base64,…")
+    if len(data) > max_bytes * 4 / 3 + 4:
+        raise invalid(field, f"the picture is larger than {max_bytes} bytes; send a smaller one")
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid(field, "the base64 of the data URI is broken") from None

@@ -1,0 +1,1 @@
+"""Which deployments there are and how they are bound; nothing else."""
