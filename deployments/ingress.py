@@ -1,9 +1,9 @@
 """The HTTP edge: every door, over handles of the stages."""
 
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from ray.serve.handle import DeploymentHandle
-from starlette.types import ASGIApp
 
 from config.settings import ROOT, AppSettings
 from deployments import handles
@@ -32,7 +32,7 @@ class Ingress:
             event_log_capacity=settings.ingress.event_log_capacity,
         )
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:
+    def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         ingress = self._settings.ingress
         return create_app(
             self._service,

@@ -71,10 +71,12 @@ class Solver:
 
     def start(self, noise: torch.Tensor, original: torch.Tensor | None) -> torch.Tensor:
         """The first latents: noise at the first sigma, on top of `original` where there is one."""
+        latents: torch.Tensor
         if original is None:
-            return noise * self._scheduler.init_noise_sigma
-        noised: torch.Tensor = self._scheduler.add_noise(original, noise, self._timesteps[:1])
-        return noised
+            latents = noise * self._scheduler.init_noise_sigma
+        else:
+            latents = self._scheduler.add_noise(original, noise, self._timesteps[:1])
+        return latents
 
     def scale_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """What the network is shown at a step."""

@@ -14,13 +14,22 @@ from glimpse.tensors import from_array, to_array
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where weights are: a folder or a hub's name, and how to hold them."""
+    """Where weights are, a folder or a hub's name, and how to hold them."""
 
     path: str
     variant: str | None
     revision: str | None
     dtype: torch.dtype
     device: torch.device
+
+    @classmethod
+    def of(
+        cls, path: str, *, variant: str | None, revision: str | None, dtype: str, device: str
+    ) -> "ModelSource":
+        """From names; the device `auto` is cuda where this process has one."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(path, variant, revision, getattr(torch, dtype), torch.device(device))
 
     def part(self, loader: Any, subfolder: str | None) -> Any:
         """A part of a pipeline, ready to run: `loader` is a class of diffusers or transformers."""

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from glimpse.errors import NotFound
@@ -28,7 +29,10 @@ class AppOptions:
 
 
 def create_app(service: Service, options: AppOptions) -> FastAPI:
-    app = FastAPI(
+    # The pages under /docs come with everything they need: a cluster may have no way out.
+    app = FastAPIOffline(
+        static_url="/docs/static",
+        redoc_url=None,
         title="Glimpse",
         version=options.version,
         summary="Diffusion models that show the picture while it is being made.",
