@@ -10,9 +10,10 @@ TORCH = $(shell grep '^torch==' requirements.lock)
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
+# A Ray of its own, even where another runs or RAY_ADDRESS names one.
 serve: $(INSTALLED)  ## start the server of serve_config.yaml on this machine
 	$(BIN)/python -m config.check serve_config.yaml
-	RAY_USAGE_STATS_ENABLED=0 $(BIN)/serve run serve_config.yaml
+	RAY_USAGE_STATS_ENABLED=0 $(BIN)/serve run --address local serve_config.yaml
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/pytest
@@ -48,7 +49,7 @@ lock:  ## renew requirements.lock from pyproject.toml, for Python 3.11 on Linux 
 # torch goes first and alone: another build of the same version (CPU only, say) that is there stays.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Glimpse needs Python 3.11 or newer: make PYTHON=…" if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install $(TORCH)
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
