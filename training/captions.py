@@ -142,7 +142,9 @@ _NOISE_WORDS = (
 )  # fmt: skip
 
 
-def caption(scene: Scene, rng: random.Random, *, noise: float = 0.15, complete: bool = False) -> str:
+def caption(
+    scene: Scene, rng: random.Random, *, noise: float = 0.15, complete: bool = False
+) -> str:
     """Words for the scene. `complete` names time, background, object and weather in any case.
 
     With probability `noise` one to five words that mean nothing here are mixed in.

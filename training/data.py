@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +38,8 @@ class DataSet:
 
 # Only the judge ever learns from held-out combinations.
 TRAIN = DataSet("train", SEEN, 40_000)
-WIDE = DataSet("wide", SEEN, 2_400, (192, 128))
-TALL = DataSet("tall", SEEN, 2_400, (128, 192))
+WIDE = DataSet("wide", SEEN, 1_200, (192, 128))
+TALL = DataSet("tall", SEEN, 1_200, (128, 192))
 VALIDATION = DataSet("validation", SEEN, 512)
 UNSEEN = DataSet("unseen", HELD_OUT, 200)
 JUDGE_TRAIN = DataSet("judge-train", COMBINATIONS, 24_000)
@@ -48,17 +47,19 @@ JUDGE_VALIDATION = DataSet("judge-validation", COMBINATIONS, 1_480)
 ALL = (VALIDATION, UNSEEN, TRAIN, JUDGE_VALIDATION, JUDGE_TRAIN, WIDE, TALL)
 
 
-def render_to(data: DataSet, folder: Path, workers: int) -> None:
-    """Draw the data set into `folder`, unless it is there already."""
+def render_to(data: DataSet, folder: Path, workers: int, limit: int | None = None) -> None:
+    """Draw the data set, or its first `limit` pictures, into `folder`, unless it is there."""
     path = folder / f"{data.name}.npy"
     if path.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{data.name}.partial.npy"
-    shape = (data.count, data.size[1], data.size[0], 3)
+    scenes = data.scenes[:limit]
+    shape = (len(scenes), data.size[1], data.size[0], 3)
     pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+    chunks = [(data, scenes[i : i + _CHUNK], i) for i in range(0, len(scenes), _CHUNK)]
     with ProcessPoolExecutor(workers) as pool:
-        for start, chunk in zip(_starts(data), pool.map(_render_chunk, _chunks(data)), strict=True):
+        for (_, _, start), chunk in zip(chunks, pool.map(_render_chunk, chunks), strict=True):
             pixels[start : start + len(chunk)] = chunk
     pixels.flush()
     partial.rename(path)
@@ -68,16 +69,6 @@ def load_pixels(data: DataSet, folder: Path) -> Pixels:
     """The pictures, (count, height, width, 3), mapped from disk."""
     pixels: Pixels = np.load(folder / f"{data.name}.npy", mmap_mode="r")
     return pixels
-
-
-def _starts(data: DataSet) -> range:
-    return range(0, data.count, _CHUNK)
-
-
-def _chunks(data: DataSet) -> Iterator[tuple[DataSet, list[Scene], int]]:
-    scenes = data.scenes
-    for start in _starts(data):
-        yield data, scenes[start : start + _CHUNK], start
 
 
 def _render_chunk(chunk: tuple[DataSet, list[Scene], int]) -> Pixels:

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.data import JUDGE_TRAIN, JUDGE_VALIDATION, load_pixels
-from training.loop import Average, Checkpoints, Progress, device, rate_at, seed_step
+from training.loop import Average, Checkpoints, Progress, Stateful, device, rate_at, seed_step
 from training.muon import Muon
 from training.renderer import Pixels
 from training.text import ATTRIBUTES, labels
 from training.vae import to_tensor
 
 BATCH = 48
-STEPS = 1_500
+STEPS = 600
 RATE = 2e-3
 Attributes = dict[str, Tensor]
 
@@ -74,7 +74,7 @@ def train_judge(work_dir: Path, steps: int = STEPS) -> None:
     torch.manual_seed(0)
     judge = Judge().to(device())
     muon, average = Muon(judge, by_adam=("stem", "head"), weight_decay=0.02), Average(judge, 0.99)
-    parts = {"judge": judge, "muon": muon, "average": average}
+    parts: dict[str, Stateful] = {"judge": judge, "muon": muon, "average": average}
     checkpoints = Checkpoints(work_dir / "judge.pt", parts)
     progress = Progress("judge", steps)
     pixels = load_pixels(JUDGE_TRAIN, work_dir / "data")
@@ -117,8 +117,9 @@ def classify_pixels(judge: Judge, pixels: Pixels, batch: int = 50) -> Attributes
 
 def held_out_accuracy(judge: Judge, work_dir: Path) -> dict[str, float]:
     """Share of new renders of all combinations that the judge gets right, by attribute."""
-    wanted = labels(JUDGE_VALIDATION.scenes)
-    found = classify_pixels(judge, load_pixels(JUDGE_VALIDATION, work_dir / "data"))
+    pixels = load_pixels(JUDGE_VALIDATION, work_dir / "data")
+    wanted = labels(JUDGE_VALIDATION.scenes[: len(pixels)])
+    found = classify_pixels(judge, pixels)
     right = {name: found[name] == wanted[name] for name in wanted}
     right["all three"] = right["time"] & right["background"] & right["object"]
     return {name: round(values.float().mean().item(), 4) for name, values in right.items()}

@@ -74,7 +74,12 @@ class Checkpoints:
     """Saves a stage's state every few minutes and finds it again; one file per stage."""
 
     def __init__(
-        self, path: Path, parts: Mapping[str, Stateful], *, every: float = 180.0, writes: bool = True
+        self,
+        path: Path,
+        parts: Mapping[str, Stateful],
+        *,
+        every: float = 180.0,
+        writes: bool = True,
     ) -> None:
         self._path = path
         self._parts = parts

@@ -17,11 +17,12 @@ from training.ranks import sum_over_ranks
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(stack: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(stack: Tensor, steps: int = 4) -> Tensor:
     """Push the singular values of every matrix of (count, rows, columns) towards 1.
 
     Newton-Schulz on the Gram matrix only: X <- p(X Xt) X repeated is one product of small square
-    matrices applied to X at the end. Runs in the dtype it is given.
+    matrices applied to X at the end. That product may round to bfloat16; the Gram matrix may not,
+    for its rounded small eigenvalues would be blown up.
     """
     wide = stack.mT if stack.shape[-2] > stack.shape[-1] else stack
     wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-7)
@@ -35,7 +36,7 @@ def orthogonalise(stack: Tensor, steps: int = 5) -> Tensor:
         if step < steps - 1:
             gram = poly @ gram @ poly
     assert total is not None
-    result = total @ wide
+    result: Tensor = (total.bfloat16() @ wide.bfloat16()).float()
     return result.mT if stack.shape[-2] > stack.shape[-1] else result
 
 
@@ -67,7 +68,7 @@ class Muon:
                 shapes[parameter.shape[0], parameter[0].numel()].append(parameter)
             else:
                 rest.append(parameter)
-        self._groups = list(shapes.values())
+        self._groups: list[list[Tensor]] = [[*group] for group in shapes.values()]
         self._buffers = [
             torch.zeros(len(g), g[0].shape[0], g[0][0].numel(), device=g[0].device)
             for g in self._groups
@@ -94,8 +95,8 @@ class Muon:
             adam_group["lr"] = rate
         self._adam.step()
 
-    def _direction(self, group: list[nn.Parameter], buffer: Tensor) -> Tensor:
-        """The orthogonalised Nesterov momentum, (count, rows, columns); zero where not our share."""
+    def _direction(self, group: list[Tensor], buffer: Tensor) -> Tensor:
+        """Orthogonalised Nesterov momentum, (count, rows, columns); zero where not our share."""
         gradients = torch.stack([_gradient(p).reshape(buffer.shape[1:]) for p in group])
         buffer.lerp_(gradients, 1 - self._momentum)
         ahead = gradients.lerp_(buffer, self._momentum)
@@ -116,6 +117,6 @@ class Muon:
         self._adam.load_state_dict(state["adam"])
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
+def _gradient(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None
     return parameter.grad

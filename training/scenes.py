@@ -111,7 +111,7 @@ def draw_scene(combination: Combination, rng: random.Random) -> Scene:
 def balanced_scenes(
     combinations: tuple[Combination, ...], count: int, rng: random.Random
 ) -> list[Scene]:
-    """`count` scenes in random order, every combination as often as every other (give or take 1)."""
+    """`count` scenes in random order; the combinations' counts differ by one at most."""
     scenes = [draw_scene(combinations[i % len(combinations)], rng) for i in range(count)]
     rng.shuffle(scenes)
     return scenes

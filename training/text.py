@@ -144,8 +144,11 @@ class TextEncoders(nn.Module):
         at = (end + torch.randint(0, 40, end.shape, device=ids.device)).clamp(max=ids.shape[1] - 1)
         sources = (first[rows, at], second[rows, at], pooled)
         sizes = [len(values) for values in ATTRIBUTES.values()]
-        split = (head(source).split(sizes, dim=-1) for head, source in zip(self.heads, sources))
-        return [dict(zip(ATTRIBUTES, parts)) for parts in split]
+        split = (
+            head(source).split(sizes, dim=-1)
+            for head, source in zip(self.heads, sources, strict=True)
+        )
+        return [dict(zip(ATTRIBUTES, parts, strict=True)) for parts in split]
 
 
 def load_encoders(work_dir: Path) -> TextEncoders:

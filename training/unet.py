@@ -83,7 +83,7 @@ class Batches:
             name = (WIDE.name, TALL.name)[step // OTHER_SHAPES_EVERY % 2]
             count = BATCH * 2 // 3
         latents, scenes = self._sets[name]
-        rows = np.random.default_rng(seed).integers(len(scenes), size=count)
+        rows = np.random.default_rng(seed).integers(len(latents.mean), size=count)
         sample = latents.sample(rows)
         return sample, self._condition([scenes[row] for row in rows], sample, random.Random(seed))
 

@@ -14,7 +14,10 @@ __all__ = ["Pixels", "render"]
 
 
 def render(scene: Scene, seed: int, size: tuple[int, int] = (128, 128)) -> Pixels:
-    """One picture of the scene, (height, width, 3); size is (width, height). Same seed, same picture."""
+    """One picture of the scene, (height, width, 3), the same for the same seed.
+
+    `size` is (width, height).
+    """
     rng = random.Random(seed)
     canvas, light = Canvas(*size), Light.of(scene)
     draw_sky(canvas, scene, light, rng)
@@ -63,4 +66,4 @@ def _draw_snow(canvas: Canvas, rng: random.Random) -> None:
         x = (index % 6 + rng.random()) / 6 * canvas.width
         y = (index // 6 + rng.random()) / 6 * canvas.height
         radius = rng.uniform(0.009, 0.016) * unit
-        canvas.ellipse(x, y, radius, radius, WHITE, 0.92)
+        canvas.disc(x, y, radius, WHITE, 0.92)

@@ -31,7 +31,7 @@ def draw_sky(canvas: Canvas, scene: Scene, light: Light, rng: random.Random) -> 
         if scene.weather == "clear":
             for _ in range(rng.randint(10, 15)):
                 star = (rng.random() * width, rng.uniform(0.02, 0.42) * height)
-                canvas.ellipse(*star, *(2 * [rng.uniform(1.0, 1.5)]), (240, 242, 220))
+                canvas.disc(*star, rng.uniform(1.0, 1.5), (240, 242, 220))
         if scene.moon is not None:
             _draw_moon(canvas, scene.moon, x, rng.uniform(0.15, 0.22) * height, unit, light)
     elif scene.weather in ("clear", "cloudy"):
@@ -58,7 +58,7 @@ def _draw_sun(
         y, radius, colour, halo = horizon - 0.10 * unit, 0.11, (255, 226, 120), 0.8
     y += rng.uniform(-0.03, 0.03) * unit
     canvas.glow(x, y, radius * 4 * unit, colour, halo)
-    canvas.ellipse(x, y, radius * unit, radius * unit, colour)
+    canvas.disc(x, y, radius * unit, colour)
 
 
 def _draw_moon(canvas: Canvas, moon: str, x: float, y: float, unit: int, light: Light) -> None:
@@ -66,10 +66,9 @@ def _draw_moon(canvas: Canvas, moon: str, x: float, y: float, unit: int, light: 
     colour = (252, 246, 214)
     canvas.glow(x, y, 3 * radius, (170, 190, 240), 0.5)
     if moon == "full":
-        canvas.ellipse(x, y, radius, radius, colour)
+        canvas.disc(x, y, radius, colour)
         for dx, dy, size in ((-0.35, -0.2, 0.24), (0.3, 0.3, 0.28), (0.25, -0.45, 0.16)):
-            crater = (x + dx * radius, y + dy * radius, size * radius, size * radius)
-            canvas.ellipse(*crater, (222, 214, 184))
+            canvas.disc(x + dx * radius, y + dy * radius, size * radius, (222, 214, 184))
     else:
         canvas.polygon(_crescent(x, y, radius), colour)
 
@@ -243,7 +242,9 @@ def _draw_rocks(canvas: Canvas, x: float, light: Light) -> None:
     unit = min(canvas.width, canvas.height)
     y = 0.92 * canvas.height
     rock, shade = light.ground((138, 124, 116)), light.ground((104, 92, 92))
-    canvas.ellipse(x, y + 0.02 * unit, 0.33 * unit, 0.05 * unit, mix(light.horizon, WHITE, 0.3), 0.6)
+    canvas.ellipse(
+        x, y + 0.02 * unit, 0.33 * unit, 0.05 * unit, mix(light.horizon, WHITE, 0.3), 0.6
+    )
     for dx, rx, ry, colour in ((0.12, 0.17, 0.09, shade), (-0.1, 0.19, 0.1, rock)):
         canvas.ellipse(x + dx * unit, y, rx * unit, ry * unit, colour)
     canvas.ellipse(x, y - 0.03 * unit, 0.16 * unit, 0.07 * unit, rock)
@@ -261,7 +262,12 @@ def _draw_desert(canvas: Canvas, scene: Scene, light: Light, rng: random.Random)
             [(x - half, foot), (x - 0.7 * half, top), (x + 0.7 * half, top), (x + half, foot)], mesa
         )
         canvas.polygon(
-            [(x + 0.2 * half, top), (x + 0.7 * half, top), (x + half, foot), (x + 0.3 * half, foot)],
+            [
+                (x + 0.2 * half, top),
+                (x + 0.7 * half, top),
+                (x + half, foot),
+                (x + 0.3 * half, foot),
+            ],
             mesa_dark,
         )
     dunes = ((0.62, (236, 192, 128), 0.25), (0.7, (244, 204, 132), 0.1), (0.82, (248, 212, 142), 0))
@@ -284,7 +290,13 @@ def _draw_city(canvas: Canvas, scene: Scene, light: Light, rng: random.Random) -
         canvas.rectangle(x, ground - rng.uniform(0.36, 0.56) * height, x + wide, ground, far)
         x += wide
     x = -rng.uniform(0, 0.12) * width
-    walls: list[Colour] = [(196, 138, 122), (132, 146, 196), (206, 172, 136), (126, 170, 180), (174, 142, 176)]
+    walls: list[Colour] = [
+        (196, 138, 122),
+        (132, 146, 196),
+        (206, 172, 136),
+        (126, 170, 180),
+        (174, 142, 176),
+    ]
     while x < width:
         wide = rng.choice((0.16, 0.21, 0.26)) * width
         top = ground - rng.uniform(0.2, 0.42) * height
@@ -313,7 +325,9 @@ def _draw_building(
     while y + 0.04 * unit < bottom:
         for column in range(columns):
             shining = rng.random() < (0.7 if light.lamps else 1.0)
-            glass = mix(lit, (255, 216, 116), light.lamps) if shining else mix(lit, (40, 44, 80), 0.3)
+            glass = (
+                mix(lit, (255, 216, 116), light.lamps) if shining else mix(lit, (40, 44, 80), 0.3)
+            )
             if not light.lamps:
                 glass = mix(lit, (226, 240, 252), 0.55)
             x = left + (column + 0.5) * pitch

@@ -53,6 +53,9 @@ class Canvas:
         box = [(x - rx) * _SCALE, (y - ry) * _SCALE, (x + rx) * _SCALE, (y + ry) * _SCALE]
         self._draw.ellipse(box, _rgba(colour, alpha))
 
+    def disc(self, x: float, y: float, radius: float, colour: Colour, alpha: float = 1.0) -> None:
+        self.ellipse(x, y, radius, radius, colour, alpha)
+
     def rectangle(
         self, left: float, top: float, right: float, bottom: float, colour: Colour
     ) -> None:
@@ -94,7 +97,9 @@ class Canvas:
             (size, size), Image.Resampling.BICUBIC
         )
         corner = (round((x - radius) * _SCALE), round((y - radius) * _SCALE))
-        self._image.paste(_rgba(colour, 1.0)[:3], (*corner, corner[0] + size, corner[1] + size), mask)
+        self._image.paste(
+            _rgba(colour, 1.0)[:3], (*corner, corner[0] + size, corner[1] + size), mask
+        )
 
     def pixels(self) -> Pixels:
         """The finished picture, (height, width, 3)."""

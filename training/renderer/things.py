@@ -1,4 +1,4 @@
-"""The nine objects a picture can be about: large, thick and bright, to survive an 8x autoencoder."""
+"""The nine objects a picture can be about: large, thick and bright, for an 8x autoencoder."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def _tree(
     bright = light.thing(mix(colour, WHITE, 0.75 if light.snow else 0.3))
     crown = ((-0.13, -0.27, 0.11), (0.13, -0.27, 0.11), (0.0, -0.25, 0.12), (0.0, -0.38, 0.14))
     for dx, dy, r in crown:
-        canvas.ellipse(x + dx * size, y + dy * size, r * size, r * size, shade)
+        canvas.disc(x + dx * size, y + dy * size, r * size, shade)
     for dx, dy, r in crown:
-        canvas.ellipse(x + (dx - 0.02) * size, y + (dy - 0.025) * size, *(2 * [0.8 * r * size]), lit)
+        canvas.disc(x + (dx - 0.02) * size, y + (dy - 0.025) * size, 0.8 * r * size, lit)
     for dx, dy, r in ((-0.14, -0.33, 0.045), (-0.03, -0.45, 0.06)):
         canvas.ellipse(x + dx * size, y + dy * size, r * size, 0.7 * r * size, bright)
 
@@ -161,7 +161,7 @@ def _windmill(
         sail = [at(0.07, -0.02), at(0.27, -0.02), at(0.27, 0.062), at(0.07, 0.062)]
         canvas.polygon(sail, light.thing((250, 232, 190)))
         canvas.line([at(0, -0.01), at(0.28, -0.01)], 0.024 * size, light.thing((96, 52, 44)))
-    canvas.ellipse(hub_x, hub_y, 0.032 * size, 0.032 * size, light.thing((96, 52, 44)))
+    canvas.disc(hub_x, hub_y, 0.032 * size, light.thing((96, 52, 44)))
 
 
 def _cactus(
@@ -186,7 +186,7 @@ def _cactus(
         points = [(x + flip * px * size, y + py * size) for px, py in shape]
         canvas.line(points, thick * size, green)
         for px, py in points[1:]:
-            canvas.ellipse(px, py, thick * size / 2, thick * size / 2, green)
+            canvas.disc(px, py, thick * size / 2, green)
     for shape, thick in arms:
         (px, low), (_, high) = shape[-2:]
         px = flip * px - 0.15 * thick
@@ -218,14 +218,12 @@ def _palm(
         canvas.polygon(_frond(top_x, top_y, dx * size, dy * size, 0.1 * size), paint)
     for dx in (-0.03, 0.03):
         nut = (top_x + dx * size, top_y + 0.015 * size)
-        canvas.ellipse(*nut, 0.025 * size, 0.025 * size, light.thing(_WOOD))
+        canvas.disc(*nut, 0.025 * size, light.thing(_WOOD))
 
 
 def _frond(x: float, y: float, dx: float, dy: float, sag: float) -> list[Point]:
     """A fat leaf from (x, y) to (x + dx, y + dy), arched upwards."""
-    upper = [
-        (x + dx * t / 6, y + dy * t / 6 - sag * math.sin(math.pi * t / 6)) for t in range(7)
-    ]
+    upper = [(x + dx * t / 6, y + dy * t / 6 - sag * math.sin(math.pi * t / 6)) for t in range(7)]
     lower = [
         (x + dx * t / 6, y + dy * t / 6 - 0.15 * sag * math.sin(math.pi * t / 6) + 0.008 * sag)
         for t in range(6, -1, -1)
@@ -252,7 +250,7 @@ def _balloon(
          (x + 0.045 * size, y - 0.09 * size), (x - 0.045 * size, y - 0.09 * size)],
         light.thing(colour),
     )  # fmt: skip
-    canvas.ellipse(x, top, radius, radius, light.thing(colour))
+    canvas.disc(x, top, radius, light.thing(colour))
     canvas.ellipse(x, top, 0.42 * radius, radius, light_stripe)
     canvas.polygon(
         [(x - 0.068 * size, top + 0.05 * size), (x + 0.068 * size, top + 0.05 * size),
@@ -276,7 +274,9 @@ def _sailboat(
     def draw(shape: list[Point], paint: Colour) -> None:
         _polygon(canvas, x, y, size, [(flip * px, py) for px, py in shape], light.thing(paint))
 
-    canvas.ellipse(x, y + 0.03 * size, 0.24 * size, 0.022 * size, mix(light.horizon, WHITE, 0.4), 0.6)
+    canvas.ellipse(
+        x, y + 0.03 * size, 0.24 * size, 0.022 * size, mix(light.horizon, WHITE, 0.4), 0.6
+    )
     draw([(-0.012, -0.05), (-0.012, -0.5), (0.012, -0.5), (0.012, -0.05)], _DARK)
     draw([(0.025, -0.47), (0.025, -0.1), (0.22, -0.1)], colour)
     draw([(-0.025, -0.42), (-0.025, -0.1), (-0.16, -0.1)], mix(colour, (40, 40, 90), 0.16))
