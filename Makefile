@@ -22,7 +22,7 @@ check: $(INSTALLED)  ## lint, format, types, import rules and every serve config
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m config.check
 
 train: $(INSTALLED)  ## make the built-in model again
