@@ -1,4 +1,6 @@
 # Every target sets up .venv by itself, once; `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -35,20 +37,24 @@ clean:  ## remove .venv, caches and build leftovers; never .train
 	rm -rf .venv .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.train/*' -prune -exec rm -rf {} +
 
-# The new versions are those of a fresh environment, so nothing that was once installed lingers.
-# --all, because pip leaves setuptools out otherwise; torch's +cpu suffix names a build, not a version.
+# From a fresh environment, so that nothing lingers. torch keeps the version that the lock has: change
+# it there first. --all, because pip leaves setuptools out otherwise; a suffix such as +cpu names a
+# build, not a version. The libraries that a CUDA build of torch brings, torch itself pins.
 lock:  ## renew requirements.lock from pyproject.toml, for Python 3.11 on Linux x86_64
-	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet $(TORCH)
 	build/lock/bin/pip install --quiet --editable '.[dev]'
-	{ echo '# Made by `make lock` with Python 3.11 on Linux x86_64; do not edit, but for the torch version.'; \
-	  build/lock/bin/pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > build/requirements.lock
+	echo '# Made by `make lock`, for Python 3.11 on Linux x86_64.' > build/requirements.lock
+	build/lock/bin/pip freeze --all --exclude pip --exclude-editable \
+	  | sed 's/+[a-z0-9.]*$$//' >> build/requirements.lock
 	mv build/requirements.lock requirements.lock
 	rm -rf build
 
 # torch goes first and alone: another build of the same version (CPU only, say) that is there stays.
 $(INSTALLED): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("Glimpse needs Python 3.11 or newer: make PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Glimpse needs Python 3.11 or newer; make PYTHON=python3.11, for example"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install $(TORCH)
 	$(BIN)/pip install --quiet --requirement requirements.lock
