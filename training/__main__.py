@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 
 from training import data, decoder, judge, latents, text, unet, vae
-from training.evaluate import evaluate
+from training.evaluate import evaluate, write_figures
 from training.export import export
 from training.ranks import default_ranks, launch
 from training.sheet import draw_sheets
@@ -71,7 +70,7 @@ class Run:
     def evaluate(self) -> None:
         counts = (2,) if self.quick else (20, 8, 4)
         figures = evaluate(self.output, self.work_dir, self.also, counts)
-        (self.output / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
+        write_figures(self.output, figures)
         print(figures["table"])
         draw_sheets(self.output, self.work_dir)
 

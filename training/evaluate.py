@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,10 @@ from training.vae import psnr, to_tensor
 
 GUIDANCE = 4.5
 _BATCH = 20
+# What evaluation.json holds.
+Figures = dict[str, Any]
+_FIGURES_BEGIN = "<!-- figures: written by training/evaluate.py -->"
+_FIGURES_END = "<!-- end of figures -->"
 _COLUMNS = ("time", "background", "object", "weather", "all three")
 
 
@@ -131,7 +136,7 @@ def decode_times(
 
 def evaluate(
     model: Path, work_dir: Path, also: Sequence[Path] = (), steps: Sequence[int] = (20, 8, 4)
-) -> dict[str, object]:
+) -> Figures:
     """Every figure of the model card."""
     judge = load_judge(work_dir)
     pixels = load_pixels(UNSEEN, work_dir / "data")
@@ -189,6 +194,37 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def write_figures(model: Path, figures: Figures) -> None:
+    """Write model/evaluation.json, and the same figures into the model card between its marks."""
+    (model / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
+    card = model / "README.md"
+    if card.exists():
+        before, _, rest = card.read_text().partition(_FIGURES_BEGIN)
+        _, _, after = rest.partition(_FIGURES_END)
+        card.write_text(f"{before}{_FIGURES_BEGIN}\n{_summary(figures)}\n{_FIGURES_END}{after}")
+
+
+def _summary(figures: Figures) -> str:
+    times, faster = figures["decode_ms"], figures["decode_speedup"]
+    judge = figures["judge_on_held_out_renders"]
+    lines = [
+        f"{figures['table']}",
+        "",
+        f"Guidance {figures['guidance_scale']}, {figures['captions']} captions. The judge itself "
+        f"gets all three right on {100 * judge['all three']:.1f} % of new renders of all 148 "
+        "combinations.",
+        "",
+        "| | VAE | TinyVAE |",
+        "|---|---|---|",
+        f"| PSNR, dB | {figures['vae_psnr_db']} | {figures['vae_tiny_psnr_db']} |",
+    ]
+    for count, pair in times.items():
+        label = f"decode {count} latent{'s' if count != '1' else ''}, ms"
+        fast = f"{pair['vae_tiny']} ({faster[count]} times faster)"
+        lines.append(f"| {label} | {pair['vae']} | {fast} |")
+    return "\n".join([*lines, "", f"The folder takes {figures['megabytes']} MB."])
+
+
 def main() -> None:
     """python -m training.evaluate models/miniature --also some/other/model"""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -197,9 +233,8 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, default=Path(".train"))
     arguments = parser.parse_args()
     figures = evaluate(arguments.model, arguments.work_dir, arguments.also)
-    text = json.dumps(figures, indent=2) + "\n"
-    (arguments.model / "evaluation.json").write_text(text)
-    print(text, figures["table"], sep="\n")
+    write_figures(arguments.model, figures)
+    print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ CHANNELS = (16, 32, 64, 96)
 CROP = 64
 CROP_BATCH = 6
 FULL_BATCH = 2
-STEPS = 5_000
+STEPS = 4_200
 # The last part runs on whole pictures, whose edges and long gradients crops do not show.
 CROP_PART = 0.85
 RATE = 3e-3

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from training.data import UNSEEN
-from training.evaluate import Row, markdown, score, unseen_captions
+from training.evaluate import Row, markdown, score, unseen_captions, write_figures
 from training.scenes import HELD_OUT, Scene
 from training.text import labels
 
@@ -41,3 +43,27 @@ def test_the_table_has_a_line_for_each_row() -> None:
     lines = markdown([Row("real", 100, 99.5, 98, 97, 96)]).splitlines()
     assert lines[0] == "| images | time | background | object | weather | all three |"
     assert lines[2] == "| real | 100.0 | 99.5 | 98.0 | 97.0 | 96.0 |"
+
+
+def test_the_figures_go_into_the_card_between_its_marks(tmp_path: Path) -> None:
+    begin, end = "<!-- figures: written by training/evaluate.py -->", "<!-- end of figures -->"
+    card = tmp_path / "README.md"
+    card.write_text(f"before\n{begin}\nstale figures\n{end}\nafter\n")
+    figures = {
+        "table": "| the table |",
+        "guidance_scale": 4.5,
+        "captions": 200,
+        "judge_on_held_out_renders": {"all three": 0.99},
+        "vae_psnr_db": 32.5,
+        "vae_tiny_psnr_db": 31.0,
+        "decode_ms": {"1": {"vae": 20.0, "vae_tiny": 4.0}},
+        "decode_speedup": {"1": 5.0},
+        "megabytes": 24.0,
+    }
+    for _ in range(2):
+        write_figures(tmp_path, figures)
+    text = card.read_text()
+    assert text.startswith(f"before\n{begin}\n| the table |\n")
+    assert text.endswith(f"{end}\nafter\n")
+    assert "stale" not in text
+    assert "decode 1 latent, ms | 20.0 | 4.0 (5.0 times faster)" in text
