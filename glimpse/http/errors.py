@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound
+from glimpse.http.request_id import HEADER
 
 
 def answer(error: GlimpseError, headers: Mapping[str, str] | None = None) -> Response:
@@ -42,7 +43,9 @@ def install(app: FastAPI) -> None:
         raise RuntimeError(f"no route raises a {error.status_code}") from error
 
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return answer(GlimpseError())  # Starlette raises it again afterwards, for the server's log
+        # This goes out past the middleware that sets the header elsewhere. Starlette raises the
+        # error again afterwards, for the server's log.
+        return answer(GlimpseError(), {HEADER: request.state.request_id})
 
     app.add_exception_handler(GlimpseError, ours)
     app.add_exception_handler(HTTPException, routing)
