@@ -96,9 +96,12 @@ class Service:
                     request, log, self._stages, priority=priority, deadline_s=self._deadline_s
                 )
             )
+        run.add_done_callback(self._leave)
         try:
             yield log
         finally:
             run.cancel()
             await asyncio.wait([run])
-            self._running -= 1
+
+    def _leave(self, run: asyncio.Task[None]) -> None:
+        self._running -= 1
