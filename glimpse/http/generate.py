@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from glimpse.errors import GlimpseError
-from glimpse.event_log import Event, EventLog, Failed, Final
+from glimpse.event_log import EventLog, Failed, Final
 from glimpse.http.body import read_json_object
 from glimpse.http.leaving import ClientGone, unless_gone
 from glimpse.http.service import Service
@@ -19,10 +19,16 @@ from glimpse.request import GenerationInput, GenerationRequest
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's, as nobody else has one; it only shows in access logs
 
+# The schema's own definitions, seen from the root of the document.
+DEFINITION = "#/paths/~1stream/post/requestBody/content/application~1json/schema/$defs/{model}"
 INPUT_SCHEMA = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": GenerationInput.model_json_schema()}},
+        "content": {
+            "application/json": {
+                "schema": GenerationInput.model_json_schema(ref_template=DEFINITION)
+            }
+        },
     }
 }
 
@@ -92,31 +98,36 @@ class EventStream(Response):
 
     async def _send_events(self, log: EventLog, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async for event in _with_silences(log, self._ping_interval_s):
-            chunk = sse.PING if event is None else sse.encode(event, self._request)
-            if chunk is not None:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            if isinstance(event, Failed):
-                raise StreamCutOff(event.error.code)
+        async for chunk in _with_pings(self._chunks(log), self._ping_interval_s):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    async def _chunks(self, log: EventLog) -> AsyncGenerator[bytes, None]:
+        async for _, event in log.read():
+            chunk = sse.encode(event, self._request)
+            if chunk is not None:
+                yield chunk
+            if isinstance(event, Failed):
+                raise StreamCutOff(event.error.code)
 
-async def _with_silences(log: EventLog, interval_s: float) -> AsyncGenerator[Event | None, None]:
-    """The events of a log, and None after each interval without one."""
-    events = log.read()
-    following = asyncio.ensure_future(anext(events, None))
+
+async def _with_pings(
+    chunks: AsyncGenerator[bytes, None], interval_s: float
+) -> AsyncGenerator[bytes, None]:
+    """The chunks of a stream, and a ping after each interval without one."""
+    following = asyncio.ensure_future(anext(chunks, None))
     try:
         while True:
             done, _ = await asyncio.wait({following}, timeout=interval_s)
             if not done:
-                yield None
+                yield sse.PING
                 continue
-            item = following.result()
-            if item is None:
+            chunk = following.result()
+            if chunk is None:
                 return
-            yield item[1]
-            following = asyncio.ensure_future(anext(events, None))
+            yield chunk
+            following = asyncio.ensure_future(anext(chunks, None))
     finally:
         following.cancel()
         await asyncio.wait({following})
-        await events.aclose()
+        await chunks.aclose()
