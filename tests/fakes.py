@@ -1,0 +1,258 @@
+"""The ports of `glimpse.ports` in memory: stages that do as a test tells them."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import numpy as np
+
+from glimpse.ports import (
+    DenoiseTimings,
+    Job,
+    Latents,
+    Opaque,
+    Picture,
+    Priority,
+    Stages,
+    StepEvent,
+)
+from glimpse.request import GenerationRequest, Offer, PreviewSpec
+
+OFFER = Offer(
+    default_width=128,
+    default_height=128,
+    default_steps=4,
+    default_guidance_scale=4.5,
+    default_scheduler="euler",
+    size_multiple=8,
+    max_side=256,
+    max_pixels=256 * 256,
+    max_input_bytes=1000,
+)
+
+
+def make_request(**changes: Any) -> GenerationRequest:
+    """A request with every value decided; previews at every step."""
+    fields: dict[str, Any] = {
+        "request_id": "r1",
+        "prompt": "a lighthouse",
+        "negative_prompt": None,
+        "num_inference_steps": 4,
+        "guidance_scale": 4.5,
+        "seed": 7,
+        "width": 128,
+        "height": 128,
+        "num_images": 1,
+        "scheduler": "euler",
+        "preview": PreviewSpec(every=1, format="jpeg", quality=70, size=512),
+        "output_format": "png",
+        "progress": False,
+    }
+    return GenerationRequest(**(fields | changes))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets the other tasks run until something holds."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+class FakeStage:
+    """`unreachable` is what a ping raises; a ping waits while `silent`."""
+
+    def __init__(self) -> None:
+        self.unreachable: Exception | None = None
+        self.silent = False
+
+    async def ping(self) -> dict[str, Any]:
+        if self.unreachable is not None:
+            raise self.unreachable
+        while self.silent:
+            await asyncio.sleep(0.001)
+        return {}
+
+
+class FakeTextEncoder(FakeStage):
+    """Works until `gate` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[tuple[str, str | None]] = []
+        self.error: Exception | None = None
+        self.open = 0
+        self.gate = _opened()
+
+    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Opaque:
+        self.texts.append((prompt, negative_prompt))
+        self.open += 1
+        try:
+            await self.gate.wait()
+            if self.error is not None:
+                raise self.error
+            return "conditioning"
+        finally:
+            self.open -= 1
+
+
+class FakeDenoiser(FakeStage):
+    """The latents of a job are full of its seed, its estimates of the number of the step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: dict[int, Exception] = {}  # raised in place of a step
+        self.last_step: int | None = None  # after which the stream ends, with nothing made
+        self.step_s = 0.0
+        self.jobs: list[Job] = []
+        self.emit_denoised_at: list[frozenset[int]] = []
+        self.priorities: list[Priority] = []
+        self.deadlines_s: list[float | None] = []
+        self.given: list[tuple[Opaque, Opaque | None]] = []  # conditioning and image
+        self.steps_run = 0
+        self.open = 0
+        self.cancelled: list[str] = []  # jobs that were closed before their last step
+        self._gates: defaultdict[int, asyncio.Event] = defaultdict(_opened)
+
+    def hold(self, step: int) -> asyncio.Event:
+        """Jobs stop before this step until the event is set."""
+        self._gates[step] = asyncio.Event()
+        return self._gates[step]
+
+    async def denoise(
+        self,
+        job: Job,
+        conditioning: Opaque,
+        image: Opaque | None,
+        *,
+        emit_denoised_at: frozenset[int],
+        emit_state_at: frozenset[int],
+        resume_from: bytes | None,
+        priority: Priority,
+        deadline_s: float | None,
+    ) -> AsyncGenerator[StepEvent, None]:
+        self.jobs.append(job)
+        self.emit_denoised_at.append(emit_denoised_at)
+        self.priorities.append(priority)
+        self.deadlines_s.append(deadline_s)
+        self.given.append((conditioning, image))
+        steps = job.num_inference_steps
+        if image is not None:
+            steps = int(steps * job.strength)
+        step = 0
+        self.open += 1
+        try:
+            while step != steps and step != self.last_step:
+                await self._gates[step + 1].wait()
+                await asyncio.sleep(self.step_s)
+                if step + 1 in self.errors:
+                    raise self.errors[step + 1]
+                step += 1
+                self.steps_run += 1
+                yield StepEvent(
+                    step,
+                    steps,
+                    denoised=_full(step) if step in emit_denoised_at else None,
+                    latents=_full(job.seed) if step == steps else None,
+                    timings=DenoiseTimings(0.5, 1.5) if step == steps else None,
+                )
+        except (GeneratorExit, asyncio.CancelledError):
+            if step != steps:
+                self.cancelled.append(job.id)
+            raise
+        finally:
+            self.open -= 1
+
+
+class FakePreviewDecoder(FakeStage):
+    """A preview's bytes name the step of its estimate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+        self.steps: list[int] = []
+        self.specs: list[PreviewSpec] = []
+        self.open = 0
+        self.gate = _opened()
+
+    async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
+        step = int(denoised[0, 0, 0])
+        self.steps.append(step)
+        self.specs.append(spec)
+        self.open += 1
+        try:
+            await self.gate.wait()
+            if self.error is not None:
+                raise self.error
+            return Picture(f"preview {step}".encode(), f"image/{spec.format}", 128, 128)
+        finally:
+            self.open -= 1
+
+
+class FakeImageCodec(FakeStage):
+    """A picture's bytes name the seed of its job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decode_error: Exception | None = None
+        self.encode_error: Exception | None = None
+        self.encoded: list[tuple[bytes, int, int]] = []
+        self.open = 0
+        self.encoding_gate = _opened()
+        self._gates: defaultdict[int, asyncio.Event] = defaultdict(_opened)
+
+    def hold(self, seed: int) -> asyncio.Event:
+        """The picture of this seed is not ready until the event is set."""
+        self._gates[seed] = asyncio.Event()
+        return self._gates[seed]
+
+    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture:
+        seed = int(latents[0, 0, 0])
+        self.open += 1
+        try:
+            await self._gates[seed].wait()
+            if self.decode_error is not None:
+                raise self.decode_error
+            return Picture(f"picture {seed}".encode(), f"image/{picture_format}", 128, 128)
+        finally:
+            self.open -= 1
+
+    async def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Opaque:
+        self.encoded.append((picture, width, height))
+        self.open += 1
+        try:
+            await self.encoding_gate.wait()
+            if self.encode_error is not None:
+                raise self.encode_error
+            return "image"
+        finally:
+            self.open -= 1
+
+
+class FakeStages:
+    """All of them, by name; `ports` is what the flow takes."""
+
+    def __init__(self) -> None:
+        self.text_encoder = FakeTextEncoder()
+        self.denoiser = FakeDenoiser()
+        self.preview_decoder = FakePreviewDecoder()
+        self.image_codec = FakeImageCodec()
+        self.ports = Stages(
+            self.text_encoder, self.denoiser, self.preview_decoder, self.image_codec
+        )
+
+    @property
+    def at_work(self) -> int:
+        """Calls of any stage that have not ended."""
+        stages = (self.text_encoder, self.denoiser, self.preview_decoder, self.image_codec)
+        return sum(stage.open for stage in stages)
+
+
+def _opened() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+def _full(value: float) -> Latents:
+    return np.full((4, 2, 2), value, np.float32)

@@ -1,0 +1,126 @@
+"""The app over fake stages, and HTTP requests to it that a test drives by hand."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from starlette.types import Message
+
+from glimpse.http.app import AppOptions, create_app
+from glimpse.http.service import Service
+from tests.fakes import OFFER, FakeStages, until
+
+JSON = {"content-type": "application/json"}
+INPUT = {"prompt": "a lighthouse", "seed": 7, "request_id": "r1", "preview_every": 1}
+
+
+class Server:
+    """The whole app, ready, unless a test wants to see it start."""
+
+    def __init__(
+        self,
+        *,
+        ready: bool = True,
+        max_generations: int = 2,
+        deadline_s: float = 5,
+        ping_interval_s: float = 5,
+    ) -> None:
+        self.stages = FakeStages()
+        self.service = Service(
+            self.stages.ports,
+            OFFER,
+            max_generations=max_generations,
+            deadline_s=deadline_s,
+            event_log_capacity=100,
+        )
+        self.service.ready = ready
+        options = AppOptions(
+            aliases=("glimpse/miniature", "glimpse/other"),
+            max_body_bytes=1000,
+            ping_interval_s=ping_interval_s,
+            page="<p>Draw!</p>",
+            version="1.2.3",
+        )
+        self.app: FastAPI = create_app(self.service, options)
+
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The whole answer to a request, as httpx has it."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with asyncio.timeout(5):
+                return await client.request(method, path, **options)
+
+    def open(self, path: str, fields: object = INPUT) -> "Exchange":
+        """A POST whose answer can be watched, and whose client can leave."""
+        return Exchange(self.app, path, json.dumps(fields).encode())
+
+
+class Exchange:
+    """One POST: what the app has sent so far, and the client's end."""
+
+    def __init__(self, app: FastAPI, path: str, *chunks: bytes, headers: Any = JSON) -> None:
+        self.sent: list[Message] = []
+        self.chunks = list(chunks)  # of the body, that the app has not read
+        self._left = asyncio.Event()
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "client": ("127.0.0.1", 1),
+            "server": ("test", 80),
+        }
+        self.task = asyncio.create_task(app(scope, self._receive, self._send))
+
+    async def _receive(self) -> Message:
+        if self.chunks:
+            chunk = self.chunks.pop(0)
+            return {"type": "http.request", "body": chunk, "more_body": bool(self.chunks)}
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def leave(self) -> None:
+        self._left.set()
+
+    async def ended(self) -> "Exchange":
+        await asyncio.wait({self.task}, timeout=5)
+        assert self.task.done()
+        return self
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent[1:])
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        lines = self.body.split(b"\n\n")
+        return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the body has come to a proper end; otherwise the server drops the connection."""
+        last = self.sent[-1]
+        return last["type"] == "http.response.body" and not last.get("more_body", False)
+
+    async def has(self, count: int) -> None:
+        """Waits for so many events."""
+        await until(lambda: len(self.events) >= count)

@@ -1,0 +1,151 @@
+"""`glimpse.http.app`: routes, names, health, and how every failure is told."""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from glimpse.errors import StageLost
+from tests.fakes import until
+from tests.unit.glimpse.http.asgi import INPUT, Server
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/health"),
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("GET", "/nothing"),
+        ("PUT", "/stream"),
+        ("POST", "/"),
+        ("POST", "/nobody/nothing"),
+    ],
+)
+async def test_every_answer_has_a_request_id_of_its_own(method: str, path: str) -> None:
+    server = Server()
+    answers = [await server.ask(method, path) for _ in range(2)]
+    ids = {answer.headers["x-fal-request-id"] for answer in answers}
+    assert len(ids) == 2
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
+
+
+async def test_a_request_id_that_is_given_comes_back() -> None:
+    answer = await Server().ask("POST", "/", json=INPUT)
+    assert answer.headers["x-fal-request-id"] == answer.json()["request_id"] == "r1"
+
+
+@pytest.mark.parametrize("path", ["/", "/glimpse/miniature"])
+async def test_the_page_is_at_the_root_of_every_alias(path: str) -> None:
+    answer = await Server().ask("GET", path)
+    assert (answer.status_code, answer.text) == (200, "<p>Draw!</p>")
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", ["/nobody/nothing", "/glimpse/nothing/stream", "/v1/nothing"])
+async def test_an_unknown_alias_is_a_404_that_lists_the_known_ones(path: str) -> None:
+    answer = await Server().ask("POST", path, json=INPUT)
+    assert answer.status_code == 404
+    assert answer.json() == {
+        "detail": "No such application; this server has glimpse/miniature, glimpse/other.",
+        "message": "No such application; this server has glimpse/miniature, glimpse/other.",
+        "error_type": "not_found",
+    }
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/stream/", "/glimpse/miniature/", "/glimpse/miniature/stream/"]
+)
+async def test_what_is_not_there_is_a_404_and_a_slash_too_many_no_redirect(path: str) -> None:
+    answer = await Server().ask("POST", path, json=INPUT)
+    assert answer.status_code == 404
+    assert answer.json()["error_type"] == "not_found"
+    assert answer.json()["message"] == answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/stream", "POST"), ("PUT", "/glimpse/miniature/stream", "POST")],
+)
+async def test_a_wrong_method_is_a_405_that_says_the_right_one(
+    method: str, path: str, allowed: str
+) -> None:
+    answer = await Server().ask(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+    assert answer.json()["error_type"] == "method_not_allowed"
+    assert f"use {allowed}" in answer.json()["message"]
+
+
+async def test_an_error_of_the_server_tells_nothing_of_itself_but_whose_request_it_was() -> None:
+    server = Server()
+
+    def parse(fields: object) -> Any:
+        raise RuntimeError("secret")
+
+    server.service.parse = parse  # type: ignore[method-assign]
+    answer = await server.ask("POST", "/", json=INPUT)
+    assert answer.status_code == 500
+    assert answer.json()["error_type"] == "internal_error"
+    assert "secret" not in answer.text
+    assert answer.headers["x-fal-request-id"]
+
+
+async def test_health_is_503_while_starting_and_200_once_every_stage_answers() -> None:
+    server = Server(ready=False)
+    server.stages.denoiser.silent = True
+    async with server.app.router.lifespan_context(server.app):
+        answer = await server.ask("GET", "/openapi.json")
+        assert answer.status_code == 200
+        answer = await server.ask("POST", "/", json=INPUT)
+        assert answer.status_code == 503
+        server.stages.denoiser.silent = False
+        await until(lambda: server.service.ready)
+        answer = await server.ask("GET", "/health")
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "status": "ready",
+            "version": "1.2.3",
+            "stages": {
+                "text_encoder": True,
+                "denoiser": True,
+                "preview_decoder": True,
+                "image_codec": True,
+            },
+        }
+
+
+async def test_health_names_the_stage_that_is_lost() -> None:
+    server = Server()
+    server.stages.image_codec.unreachable = StageLost("image_decode")
+    answer = await server.ask("GET", "/health")
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "unavailable"
+    assert [name for name, answers in answer.json()["stages"].items() if not answers] == [
+        "image_codec"
+    ]
+
+
+async def test_an_app_that_stops_while_it_starts_leaves_no_task_behind() -> None:
+    server = Server(ready=False)
+    server.stages.denoiser.silent = True
+    async with server.app.router.lifespan_context(server.app):
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_the_schema_has_the_input_and_all_its_references_lead_somewhere() -> None:
+    schema = (await Server().ask("GET", "/openapi.json")).json()
+    assert {"/", "/stream", "/{owner}/{alias}", "/{owner}/{alias}/stream"} <= set(schema["paths"])
+    for path in ("/", "/stream"):
+        body = schema["paths"][path]["post"]["requestBody"]
+        fields = body["content"]["application/json"]["schema"]
+        assert fields["required"] == ["prompt"]
+        assert fields["properties"]["preview_every"]["default"] == 5
+        assert fields["properties"]["num_images"]["maximum"] == 4
+    for reference in re.findall(r"'\$ref': '(.*?)'", str(schema)):
+        place = schema
+        for key in reference.removeprefix("#/").split("/"):
+            place = place[key.replace("~1", "/")]

@@ -1,0 +1,96 @@
+"""`glimpse.http.body`: what is not a JSON object of a decent size."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.unit.glimpse.http.asgi import INPUT, JSON, Exchange, Server
+
+LIMIT = 1000  # of the server in asgi.py
+
+
+@pytest.mark.parametrize("path", ["/", "/stream"])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "is not valid JSON"),
+        (b"{", "is not valid JSON"),
+        (b"prompt=x", "is not valid JSON"),
+        (b'{"prompt": "x", "guidance_scale": NaN}', "NaN and Infinity are not either"),
+        (b'{"prompt": "x", "guidance_scale": -Infinity}', "NaN and Infinity are not either"),
+        (b'{"seed": ' + b"9" * 900 + b"}", "seed: Input should be less than or equal to"),
+        (b'\xff{"prompt": "x"}', "is not valid JSON"),
+        (b"null", "must be a JSON object"),
+        (b"[]", "must be a JSON object"),
+        (b'"prompt"', "must be a JSON object"),
+    ],
+)
+async def test_a_body_that_makes_no_sense_is_a_422(path: str, body: bytes, message: str) -> None:
+    answer = await Server().ask("POST", path, content=body, headers=JSON)
+    assert answer.status_code == 422
+    assert message in answer.json()["message"]
+    assert answer.json()["error_type"] == "invalid_request"
+
+
+async def test_an_abyss_of_brackets_is_no_json_either() -> None:
+    answer = await asyncio.to_thread(  # that runs out of stack, which CPython 3.11 does not forget
+        asyncio.run, Server().ask("POST", "/", content=b"[" * LIMIT, headers=JSON)
+    )
+    assert answer.status_code == 422
+    assert "is not valid JSON" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_other_kinds_of_bodies_are_a_415(kind: str) -> None:
+    answer = await Server().ask(
+        "POST", "/stream", content=json.dumps(INPUT), headers={"content-type": kind}
+    )
+    assert answer.status_code == 415
+    assert answer.json()["error_type"] == "unsupported_media_type"
+    assert answer.headers["x-fal-request-id"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "Application/JSON", "application/vnd.x+json"]
+)
+async def test_json_by_any_of_its_names_is_read(kind: str) -> None:
+    answer = await Server().ask(
+        "POST", "/", content=json.dumps(INPUT), headers={"content-type": kind}
+    )
+    assert answer.status_code == 200
+
+
+async def test_an_announced_body_that_is_too_large_is_not_read_at_all() -> None:
+    chunk = b" " * (LIMIT + 1)
+    exchange = Exchange(
+        Server().app, "/stream", chunk, headers=JSON | {"content-length": str(len(chunk))}
+    )
+    await exchange.ended()
+    assert exchange.status == 413
+    assert json.loads(exchange.body)["error_type"] == "body_too_large"
+    assert exchange.chunks == [chunk]
+
+
+async def test_a_body_in_chunks_is_read_no_further_than_the_limit() -> None:
+    chunks = [b" " * (LIMIT // 2)] * 10
+    exchange = Exchange(Server().app, "/", *chunks, headers=JSON)
+    await exchange.ended()
+    assert exchange.status == 413
+    assert len(exchange.chunks) == 7
+    assert exchange.complete
+
+
+async def test_a_body_of_just_the_limit_is_read_in_any_number_of_chunks() -> None:
+    body = json.dumps(INPUT).encode().ljust(LIMIT)
+    headers = JSON | {"content-length": str(LIMIT)}
+    for chunks in ([body], [body[i : i + 1] for i in range(LIMIT)]):
+        exchange = await Exchange(Server().app, "/", *chunks, headers=headers).ended()
+        assert exchange.status == 200
+
+
+@pytest.mark.parametrize("announced", ["9" * 400, "-1", "many", ""])
+async def test_a_senseless_content_length_breaks_nothing(announced: str) -> None:
+    body = json.dumps(INPUT).encode()
+    exchange = Exchange(Server().app, "/", body, headers=JSON | {"content-length": announced})
+    assert (await exchange.ended()).status == (413 if announced.isdecimal() else 200)

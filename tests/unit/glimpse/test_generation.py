@@ -1,0 +1,286 @@
+"""`glimpse.generation`: the flow of one generation, over fake stages."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from glimpse import generation
+from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed
+from glimpse.event_log import Accepted, Cancelled, Event, EventLog, Failed, Final, Preview, Step
+from glimpse.ports import Priority
+from glimpse.request import MAX_SEED, GenerationRequest
+from tests.fakes import FakeStages, make_request, until
+
+
+class Run:
+    """A generation under way over fakes, and its log."""
+
+    def __init__(
+        self, stages: FakeStages, request: GenerationRequest, deadline_s: float = 5
+    ) -> None:
+        self.log = EventLog(100)
+        self.task = asyncio.create_task(
+            generation.run(
+                request,
+                self.log,
+                stages.ports,
+                priority=Priority.INTERACTIVE,
+                deadline_s=deadline_s,
+            )
+        )
+
+    async def events(self) -> list[Event]:
+        """All of them, once the generation has ended."""
+        await asyncio.wait({self.task}, timeout=5)
+        assert self.log.ended
+        return [event async for _, event in self.log.read()]
+
+    def previews(self) -> list[int]:
+        return [event.step for _, event in self.log._events if isinstance(event, Preview)]
+
+
+async def test_the_stages_are_told_what_the_request_says() -> None:
+    stages = FakeStages()
+    request = make_request(negative_prompt="blur", num_inference_steps=6, guidance_scale=3.5)
+    events = await Run(stages, request).events()
+    assert stages.text_encoder.texts == [("a lighthouse", "blur")]
+    (job,) = stages.denoiser.jobs
+    assert (job.width, job.height, job.num_inference_steps) == (128, 128, 6)
+    assert (job.guidance_scale, job.seed, job.scheduler, job.strength) == (3.5, 7, "euler", 1.0)
+    assert stages.denoiser.emit_denoised_at == [frozenset({1, 2, 3, 4, 5})]
+    assert stages.denoiser.priorities == [Priority.INTERACTIVE]
+    assert 4 < (stages.denoiser.deadlines_s[0] or 0) <= 5
+    assert set(stages.preview_decoder.specs) == {request.preview}
+    assert events[0] == Accepted()
+    final = events[-1]
+    assert isinstance(final, Final)
+    assert final.steps == 6
+    assert [picture.data for picture in final.pictures] == [b"picture 7"]
+    assert final.pictures[0].content_type == "image/png"
+    assert stages.at_work == 0
+
+
+async def test_timings_are_those_of_the_denoiser_and_the_waits_for_the_other_stages() -> None:
+    stages = FakeStages()
+    stages.text_encoder.gate.clear()
+    decoding = stages.image_codec.hold(7)
+    run = Run(stages, make_request())
+    await asyncio.sleep(0.03)
+    stages.text_encoder.gate.set()
+    await until(lambda: stages.image_codec.open == 1)
+    await asyncio.sleep(0.03)
+    decoding.set()
+    final = (await run.events())[-1]
+    assert isinstance(final, Final)
+    assert (final.timings.queue, final.timings.denoise) == (0.5, 1.5)
+    assert final.timings.text_encode >= 0.02
+    assert final.timings.decode >= 0.03
+    assert final.timings.text_encode + final.timings.decode <= final.timings.total < 1
+
+
+async def test_the_text_and_the_input_picture_are_encoded_at_the_same_time() -> None:
+    stages = FakeStages()
+    stages.text_encoder.gate.clear()
+    stages.image_codec.encoding_gate.clear()
+    run = Run(stages, make_request(image=b"picture"))
+    await until(lambda: stages.at_work == 2)
+    assert stages.denoiser.jobs == []
+    stages.text_encoder.gate.set()
+    stages.image_codec.encoding_gate.set()
+    assert isinstance((await run.events())[-1], Final)
+
+
+async def test_an_input_picture_goes_to_the_codec_and_from_there_to_the_denoiser() -> None:
+    stages = FakeStages()
+    events = await Run(stages, make_request(image=b"picture", strength=0.5)).events()
+    assert stages.image_codec.encoded == [(b"picture", 128, 128)]
+    assert stages.denoiser.given == [("conditioning", "image")]
+    assert stages.denoiser.jobs[0].strength == 0.5
+    assert [event for event in events if isinstance(event, Step)] == [Step(1, 2), Step(2, 2)]
+
+
+async def test_several_pictures_are_jobs_with_seeds_that_follow_one_another() -> None:
+    stages = FakeStages()
+    events = await Run(stages, make_request(num_images=3, seed=MAX_SEED - 1)).events()
+    assert [job.seed for job in stages.denoiser.jobs] == [MAX_SEED - 1, MAX_SEED, 0]
+    assert len({job.id for job in stages.denoiser.jobs}) == 3
+    assert len(stages.text_encoder.texts) == 1
+    final = events[-1]
+    assert isinstance(final, Final)
+    assert final.pictures[2].data == b"picture 0"
+    # Steps and previews are of the first picture only.
+    assert stages.denoiser.emit_denoised_at == [frozenset({1, 2, 3}), frozenset(), frozenset()]
+    assert sum(isinstance(event, Step) for event in events) == 4
+
+
+async def test_pictures_are_in_the_order_of_their_seeds_whichever_is_first() -> None:
+    stages = FakeStages()
+    first = stages.image_codec.hold(7)
+    run = Run(stages, make_request(num_images=4))
+    await until(lambda: stages.denoiser.steps_run == 4 * 4 and stages.at_work == 1)
+    first.set()
+    final = (await run.events())[-1]
+    assert isinstance(final, Final)
+    assert [picture.data for picture in final.pictures] == [
+        b"picture 7",
+        b"picture 8",
+        b"picture 9",
+        b"picture 10",
+    ]
+
+
+async def test_of_the_previews_that_wait_for_the_decoder_the_newest_wins() -> None:
+    stages = FakeStages()
+    stages.preview_decoder.gate.clear()
+    last_step = stages.denoiser.hold(4)
+    run = Run(stages, make_request())
+    # Denoising goes on to the gate of step 4 although no preview has been decoded.
+    await until(lambda: stages.denoiser.steps_run == 3)
+    await until(lambda: stages.preview_decoder.open == 1)
+    assert run.previews() == []
+    stages.preview_decoder.gate.set()
+    await until(lambda: run.previews() == [1, 3])
+    last_step.set()
+    final = (await run.events())[-1]
+    assert isinstance(final, Final)
+    assert stages.preview_decoder.steps == [1, 3]
+    assert final.previews_dropped == 1
+
+
+async def test_a_picture_that_is_ready_does_not_wait_for_a_late_preview() -> None:
+    stages = FakeStages()
+    stages.preview_decoder.gate.clear()
+    run = Run(stages, make_request())
+    events = await run.events()
+    assert isinstance(events[-1], Final)
+    assert run.previews() == []
+    assert stages.at_work == 0
+    stages.preview_decoder.gate.set()
+    await asyncio.sleep(0.01)
+    assert run.previews() == []
+
+
+async def test_without_previews_the_decoder_is_left_alone() -> None:
+    stages = FakeStages()
+    request = make_request(num_inference_steps=1)
+    assert isinstance((await Run(stages, request).events())[-1], Final)
+    assert stages.preview_decoder.steps == []
+
+
+BROKEN = StageFailed("some", "It broke.")
+
+
+def break_text_encoder(stages: FakeStages) -> None:
+    stages.text_encoder.error = BROKEN
+    stages.image_codec.encoding_gate.clear()  # for ever: the failure must not wait for the image
+
+
+def break_image_encoder(stages: FakeStages) -> None:
+    stages.image_codec.encode_error = BROKEN
+    stages.text_encoder.gate.clear()  # for ever
+
+
+def break_first_step(stages: FakeStages) -> None:
+    stages.denoiser.errors[1] = BROKEN
+
+
+def break_later_step(stages: FakeStages) -> None:
+    stages.denoiser.errors[3] = BROKEN
+
+
+def break_preview_decoder(stages: FakeStages) -> None:
+    stages.preview_decoder.error = BROKEN
+    stages.denoiser.hold(4)  # for ever: the failure must not wait for denoising
+
+
+def break_picture_decoder(stages: FakeStages) -> None:
+    stages.image_codec.decode_error = BROKEN
+
+
+@pytest.mark.parametrize(
+    "break_stage",
+    [
+        break_text_encoder,
+        break_image_encoder,
+        break_first_step,
+        break_later_step,
+        break_preview_decoder,
+        break_picture_decoder,
+    ],
+)
+@pytest.mark.parametrize("num_images", [1, 3])
+async def test_a_stage_that_fails_ends_it_in_one_failure_and_nothing_goes_on(
+    break_stage: Callable[[FakeStages], None], num_images: int
+) -> None:
+    stages = FakeStages()
+    break_stage(stages)
+    run = Run(stages, make_request(image=b"picture", strength=1.0, num_images=num_images))
+    events = await run.events()
+    assert run.task.exception() is None
+    assert [e for e in events if isinstance(e, Final | Failed | Cancelled)] == [Failed(BROKEN)]
+    assert stages.at_work == 0
+    steps = stages.denoiser.steps_run
+    await asyncio.sleep(0.01)
+    assert stages.denoiser.steps_run == steps
+
+
+async def test_a_denoiser_that_stops_early_is_a_failure() -> None:
+    stages = FakeStages()
+    stages.denoiser.last_step = 2
+    failed = (await Run(stages, make_request()).events())[-1]
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "stage_failed"
+    assert "before the last step" in failed.error.message
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("secret"), TimeoutError("secret")])
+async def test_a_failure_that_nobody_foresaw_tells_the_client_nothing_of_itself(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    stages = FakeStages()
+    stages.denoiser.errors[2] = failure
+    failed = (await Run(stages, make_request()).events())[-1]
+    assert isinstance(failed, Failed)
+    assert type(failed.error) is GlimpseError
+    assert "secret" not in failed.error.message
+    assert "secret" in caplog.text  # but the log has it
+
+
+async def test_a_cancelled_generation_stops_before_its_next_step() -> None:
+    stages = FakeStages()
+    stages.denoiser.hold(3)
+    run = Run(stages, make_request(num_images=2))
+    await until(lambda: stages.denoiser.steps_run == 4)
+    run.task.cancel()
+    events = await run.events()
+    assert run.task.cancelled()
+    assert isinstance(events[-1], Cancelled)
+    assert sorted(stages.denoiser.cancelled) == ["r1/0", "r1/1"]
+    assert stages.denoiser.steps_run == 4
+    assert stages.at_work == 0
+
+
+async def test_past_its_deadline_a_generation_fails_and_nothing_goes_on() -> None:
+    stages = FakeStages()
+    stages.denoiser.hold(2)
+    run = Run(stages, make_request(), deadline_s=0.05)
+    failed = (await run.events())[-1]
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, DeadlineExceeded)
+    assert failed.error.message == "The picture was not ready within 0.05 seconds."
+    assert stages.denoiser.cancelled == ["r1/0"]
+    assert stages.at_work == 0
+
+
+async def test_the_log_says_how_it_went_and_never_what_was_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "glimpse")
+    stages = FakeStages()
+    await Run(stages, make_request(prompt="my prompt", negative_prompt="my fears")).events()
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO"]
+    assert "128x128, 4 steps, 1 picture" in caplog.text
+    assert "my prompt" not in caplog.text
+    assert "my fears" not in caplog.text
