@@ -5,8 +5,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from config.settings import AppSettings
+from deployments.references import Reference, take
 from glimpse import logs
-from glimpse.families.conditioning import Conditioning, EncodedImage
 from glimpse.ports import Job, Priority, StepEvent
 from glimpse.stage import failing_as
 from glimpse.torch_thread import TorchThread
@@ -27,8 +27,8 @@ class Denoiser:
     async def denoise(
         self,
         job: Job,
-        conditioning: Conditioning,
-        image: EncodedImage | None,
+        conditioning: Reference,
+        image: Reference | None,
         *,
         emit_denoised_at: frozenset[int],
         emit_state_at: frozenset[int],
@@ -39,8 +39,8 @@ class Denoiser:
         with failing_as(job.id, "denoise"):
             steps = self._engine.denoise(
                 job,
-                conditioning,
-                image,
+                await take(conditioning, "text_encode"),
+                None if image is None else await take(image, "image_encode"),
                 emit_denoised_at=emit_denoised_at,
                 emit_state_at=emit_state_at,
                 resume_from=resume_from,

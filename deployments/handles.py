@@ -9,6 +9,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
+from deployments.references import Reference
 from glimpse.errors import GlimpseError, Overloaded, StageFailed, StageLost
 from glimpse.ports import Job, Latents, Picture, Priority, Stages, StepEvent
 from glimpse.request import PreviewSpec
@@ -16,9 +17,8 @@ from glimpse.request import PreviewSpec
 
 class _Handle:
     def __init__(self, handle: DeploymentHandle, stage: str) -> None:
-        # By reference, so that conditioning goes from encoder to denoiser through the object store:
-        # said outright, because Ray's environment can turn the default around, and a handle by
-        # value would wait for the conditioning here.
+        # Said outright, because Ray's environment can turn the default around, and a reference
+        # inside a message by value is never freed.
         self._by_reference = handle.options(_by_reference=True)
         # Small things are faster by value, from replica to replica. gRPC's limit is 4 MiB.
         self._by_value = handle.options(_by_reference=False)
@@ -37,10 +37,11 @@ class _Handle:
 
 
 class RayTextEncoder(_Handle):
-    def encode(
-        self, request_id: str, prompt: str, negative_prompt: str | None
-    ) -> DeploymentResponse[Any]:
-        return self._by_reference.encode.remote(request_id, prompt, negative_prompt)
+    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Reference:
+        reference: Reference = await self._result(
+            self._by_reference.encode.remote(request_id, prompt, negative_prompt)
+        )
+        return reference
 
 
 class RayDenoiser(_Handle):
@@ -90,10 +91,11 @@ class RayImageCodec(_Handle):
         )
         return picture
 
-    def encode(
-        self, request_id: str, picture: bytes, width: int, height: int
-    ) -> DeploymentResponse[Any]:
-        return self._by_reference.encode.remote(request_id, picture, width, height)
+    async def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Reference:
+        reference: Reference = await self._result(
+            self._by_reference.encode.remote(request_id, picture, width, height)
+        )
+        return reference
 
 
 def stages(
@@ -119,7 +121,6 @@ def _translated(stage: str) -> Iterator[None]:
         cause = failure.cause
         if isinstance(cause, GlimpseError):
             raise cause from None
-        # A chained argument that could not be fetched: its producer died.
         raise (StageLost if isinstance(cause, RayError) else StageFailed)(stage) from failure
     except BackPressureError:
         raise Overloaded(f"The {stage} stage is full; please try again.") from None

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from config.settings import AppSettings
+from deployments.references import Reference, put
 from glimpse import logs
-from glimpse.families.conditioning import EncodedImage
 from glimpse.ports import Latents, Picture
 from glimpse.stage import failing_as
 from glimpse.torch_thread import TorchThread
@@ -26,11 +26,9 @@ class ImageCodec:
         with failing_as(request_id, "image_decode"):
             return await self._thread.run(self._vae.picture, latents, picture_format)
 
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int
-    ) -> EncodedImage:
+    async def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Reference:
         with failing_as(request_id, "image_encode"):
-            return await self._thread.run(self._vae.posterior, picture, width, height)
+            return put(await self._thread.run(self._vae.posterior, picture, width, height))
 
 
 def _load(settings: AppSettings) -> "FullVAE":

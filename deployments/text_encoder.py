@@ -1,7 +1,6 @@
 """The text encoding stage: batched, with a cache by text."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ from cachetools import LRUCache
 from ray import serve
 
 from config.settings import AppSettings
+from deployments.references import Reference, put
 from glimpse import logs
 from glimpse.families.conditioning import Conditioning, TextEmbedding
 from glimpse.stage import failing_as
@@ -30,18 +30,11 @@ class TextEncoder:
     async def ping(self) -> dict[str, Any]:
         return {"cached": len(self._cache)}
 
-    async def encode(
-        self, request_id: str, prompt: str, negative_prompt: str | None
-    ) -> Conditioning:
-        began = time.monotonic()
+    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Reference:
         texts = [prompt] if negative_prompt is None else [prompt, negative_prompt]
         with failing_as(request_id, "text_encode"):
-            embeddings = await asyncio.gather(*map(self._embedding, texts))
-        return Conditioning(
-            prompt=embeddings[0],
-            negative=embeddings[1] if len(embeddings) > 1 else None,
-            seconds=time.monotonic() - began,
-        )
+            prompt_, *negative = await asyncio.gather(*map(self._embedding, texts))
+            return put(Conditioning(prompt_, negative[0] if negative else None))
 
     async def _embedding(self, text: str) -> TextEmbedding:
         embedding = self._cache.get(text)

@@ -1,24 +1,17 @@
 """Latents to pictures and back: TinyVAE previews, full VAE finals, input pictures."""
 
-import io
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from glimpse.errors import invalid
 from glimpse.families.conditioning import EncodedImage
 from glimpse.families.sdxl import ModelSource
+from glimpse.pictures import encode_final, encode_preview, open_input
 from glimpse.ports import Latents, Picture
 from glimpse.request import PreviewSpec
 from glimpse.tensors import from_array, to_array
-
-FINAL_OPTIONS: dict[str, dict[str, int]] = {
-    "jpeg": {"quality": 95},
-    "webp": {"quality": 95},
-    "png": {"compress_level": 1},  # a little larger, several times sooner
-}
 
 
 class TinyVAE:
@@ -42,10 +35,7 @@ class TinyVAE:
 
     def preview(self, denoised: Latents, spec: PreviewSpec) -> Picture:
         """A denoised estimate as an encoded preview, no longer than `spec.size`."""
-        image = self.decode(denoised)
-        if max(image.size) > spec.size:
-            image = ImageOps.contain(image, (spec.size, spec.size))
-        return _encode(image, spec.format, {"quality": spec.quality})
+        return encode_preview(self.decode(denoised), spec)
 
 
 class FullVAE:
@@ -83,11 +73,11 @@ class FullVAE:
 
     def picture(self, latents: Latents, picture_format: str) -> Picture:
         """Final latents as an encoded picture."""
-        return _encode(self.decode(latents), picture_format, FINAL_OPTIONS[picture_format])
+        return encode_final(self.decode(latents), picture_format)
 
     def posterior(self, picture: bytes, width: int, height: int) -> EncodedImage:
         """An encoded input picture, cover-cropped to the size."""
-        return self.encode(open_picture(picture, width, height))
+        return self.encode(open_input(picture, width, height))
 
 
 def _zeros(channels: int, width: int, height: int) -> Latents:
@@ -102,21 +92,3 @@ def _to_image(pixels: torch.Tensor) -> Image.Image:
     """Pixels [1, 3, H, W] in -1 to 1, rounded as diffusers' image processor rounds them."""
     unit = (pixels[0].float() * 0.5 + 0.5).clamp(0, 1)
     return Image.fromarray((unit.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))
-
-
-def _encode(image: Image.Image, picture_format: str, options: dict[str, int]) -> Picture:
-    buffer = io.BytesIO()
-    image.save(buffer, picture_format, **options)
-    return Picture(buffer.getvalue(), f"image/{picture_format}", image.width, image.height)
-
-
-def open_picture(data: bytes, width: int, height: int) -> Image.Image:
-    """An input picture, cover-cropped to the size. Raises `InvalidRequest` for anything else."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise invalid(
-            "image_url", "is not a picture that can be read; send JPEG, PNG or WebP"
-        ) from None
-    return ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)

@@ -11,7 +11,7 @@ from glimpse.event_log import Accepted, Cancelled, EventLog, Failed, Final, Prev
 from glimpse.ports import (
     DenoiseTimings,
     Job,
-    Pending,
+    Opaque,
     Picture,
     PreviewDecoder,
     Priority,
@@ -91,19 +91,20 @@ class _Generation:
 
     async def run(self) -> Final:
         request, stages = self._request, self._stages
-        pending: list[Pending] = []
         try:
-            conditioning = stages.text_encoder.encode(
-                request.request_id, request.prompt, request.negative_prompt
-            )
-            pending.append(conditioning)
-            image = None
-            if request.image is not None:
-                image = stages.image_codec.encode(
-                    request.request_id, request.image, request.width, request.height
-                )
-                pending.append(image)
             async with asyncio.TaskGroup() as group:
+                text = group.create_task(
+                    stages.text_encoder.encode(
+                        request.request_id, request.prompt, request.negative_prompt
+                    )
+                )
+                image = None
+                if request.image is not None:
+                    image = await stages.image_codec.encode(
+                        request.request_id, request.image, request.width, request.height
+                    )
+                conditioning = await text
+                encoded_s = time.monotonic() - self._began
                 previews = group.create_task(self._previews.run())
                 pictures = [
                     group.create_task(self._picture(index, conditioning, image))
@@ -113,17 +114,14 @@ class _Generation:
                 previews.cancel()
         except* Exception as failures:
             raise _first(failures) from None
-        finally:
-            for each in pending:
-                each.cancel()
         return Final(
             request.steps,
             tuple(result.picture for result in results),
-            self._timings(results),
+            self._timings(encoded_s, results),
             self._previews.dropped,
         )
 
-    async def _picture(self, index: int, conditioning: Pending, image: Pending | None) -> _Result:
+    async def _picture(self, index: int, conditioning: Opaque, image: Opaque | None) -> _Result:
         request = self._request
         shown = index == 0  # previews and progress are of the first picture
         job = Job(
@@ -160,11 +158,11 @@ class _Generation:
         )
         return _Result(picture, event.timings, time.monotonic() - began)
 
-    def _timings(self, results: list[_Result]) -> Timings:
+    def _timings(self, encoded_s: float, results: list[_Result]) -> Timings:
         queue = min(r.denoising.queue for r in results)
         return Timings(
             queue=queue,
-            text_encode=max(r.denoising.text_encode for r in results),
+            text_encode=encoded_s,
             denoise=max(r.denoising.queue + r.denoising.denoise for r in results) - queue,
             decode=max(r.decode_s for r in results),
             total=time.monotonic() - self._began,

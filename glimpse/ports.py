@@ -1,9 +1,9 @@
 """What the flow talks to: the stages, as Protocols. Bound to Ray handles or to direct calls."""
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,9 @@ class Priority(IntEnum):
     BACKGROUND = 2
 
 
-class Pending(Protocol):
-    """A stage's result that may not be there yet. The flow hands it on and never looks inside:
-    between processes it is a reference, and the value goes from stage to stage directly."""
-
-    def cancel(self) -> object: ...
+Opaque: TypeAlias = Any
+"""A stage's result that the flow hands on and never looks into: between processes it is a
+reference, and the value goes from stage to stage directly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,6 @@ class Job:
 class DenoiseTimings:
     """Seconds, as the denoiser measured them."""
 
-    text_encode: float
     queue: float
     denoise: float
 
@@ -79,14 +76,14 @@ class Picture:
 
 
 class Stage(Protocol):
-    def ping(self) -> Awaitable[dict[str, Any]]:
+    async def ping(self) -> dict[str, Any]:
         """Answers once the stage can work, with its counters."""
         ...
 
 
 class TextEncoder(Stage, Protocol):
-    def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Pending:
-        """Starts encoding. The result is the `conditioning` of a job."""
+    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Opaque:
+        """The `conditioning` of a job."""
         ...
 
 
@@ -94,8 +91,8 @@ class Denoiser(Stage, Protocol):
     def denoise(
         self,
         job: Job,
-        conditioning: Pending,
-        image: Pending | None,
+        conditioning: Opaque,
+        image: Opaque | None,
         *,
         emit_denoised_at: frozenset[int],
         emit_state_at: frozenset[int],
@@ -113,19 +110,14 @@ class Denoiser(Stage, Protocol):
 
 
 class PreviewDecoder(Stage, Protocol):
-    def decode(
-        self, request_id: str, denoised: Latents, spec: PreviewSpec
-    ) -> Awaitable[Picture]: ...
+    async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture: ...
 
 
 class ImageCodec(Stage, Protocol):
-    def decode(
-        self, request_id: str, latents: Latents, picture_format: str
-    ) -> Awaitable[Picture]: ...
+    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture: ...
 
-    def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Pending:
-        """Starts encoding a picture, cover-cropped to the size. The result is the `image` of a
-        job."""
+    async def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Opaque:
+        """The `image` of a job: an encoded picture, cover-cropped to the size."""
         ...
 
 

@@ -6,7 +6,7 @@ import difflib
 import math
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -229,28 +229,34 @@ def _given(value: T | None, default: T) -> T:
 
 def _validate(fields: Mapping[str, Any]) -> GenerationInput:
     known = GenerationInput.model_fields
+    unknown = fields.keys() - known.keys() - IGNORED_FIELDS
+    problems = [_unknown(_printable(name), known) for name in sorted(unknown)]
     try:
-        return GenerationInput.model_validate(
-            {k: v for k, v in fields.items() if k not in IGNORED_FIELDS}
-        )
+        wanted = GenerationInput.model_validate({k: v for k, v in fields.items() if k in known})
     except ValidationError as failure:
-        problems = []
         # Input values are left out: NaN, lone surrogates and huge values break the answer itself.
         for error in failure.errors(include_url=False, include_context=False, include_input=False):
-            loc = ["body", *(_printable(part) for part in error["loc"])]
-            message = error["msg"].removeprefix("Value error, ")
-            if error["type"] == "extra_forbidden" and len(loc) == 2:
-                near = difflib.get_close_matches(str(loc[1]), known, n=1, cutoff=0.5)
-                message = "unknown field" + (f"; did you mean {near[0]}?" if near else "")
-            problems.append({"loc": loc, "msg": message, "type": error["type"]})
-        raise InvalidRequest(problems) from None
+            problems.append(
+                {
+                    "loc": ["body", *(_printable(part) for part in error["loc"])],
+                    "msg": error["msg"].removeprefix("Value error, "),
+                    "type": error["type"],
+                }
+            )
+    if problems:
+        raise InvalidRequest(problems)
+    return wanted
 
 
-def _printable(part: int | str) -> int | str:
+def _unknown(name: str, known: Iterable[str]) -> dict[str, Any]:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    message = "unknown field" + (f"; did you mean {near[0]}?" if near else "")
+    return {"loc": ["body", name], "msg": message, "type": "extra_forbidden"}
+
+
+def _printable(part: int | str) -> str:
     """A key of the client's, safe to send back: ASCII and short."""
-    if isinstance(part, int):
-        return part
-    return part[:64].encode("ascii", "backslashreplace").decode("ascii")
+    return str(part)[:64].encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _size(wanted: GenerationInput, offer: Offer) -> tuple[int, int]:

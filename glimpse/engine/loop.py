@@ -62,7 +62,6 @@ class Engine:
                 )
                 if running.done:
                     timings = DenoiseTimings(
-                        text_encode=conditioning.seconds,
                         queue=began - arrived,
                         denoise=time.monotonic() - began,
                     )

@@ -16,14 +16,10 @@ class TextEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """A prompt and what to steer away from: no negative text means zeros, as in the SDXL pipeline.
-
-    `seconds` is how long the text stage took.
-    """
+    """A prompt and what to steer away from: no negative text means zeros, as in the pipeline."""
 
     prompt: TextEmbedding
     negative: TextEmbedding | None
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

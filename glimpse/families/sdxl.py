@@ -105,7 +105,7 @@ class SDXLNetwork:
         """The first calls of a process are slow; they are not left to the first job."""
         tokens, pooled = self._unet.config.cross_attention_dim, self._pooled
         empty = Conditioning(
-            TextEmbedding(np.zeros((77, tokens), np.float32), np.zeros(pooled, np.float32)), None, 0
+            TextEmbedding(np.zeros((77, tokens), np.float32), np.zeros(pooled, np.float32)), None
         )
         for guided in (False, True):
             rows = self.rows(empty, guided, width, height)

@@ -9,6 +9,7 @@ from typing import Any
 from glimpse import generation, logs
 from glimpse.errors import GlimpseError, NotReady, Overloaded
 from glimpse.event_log import EventLog
+from glimpse.pictures import check_input
 from glimpse.ports import Priority, Stage, Stages
 from glimpse.request import GenerationRequest, Offer, parse_request
 
@@ -74,7 +75,11 @@ class Service:
         }
 
     def parse(self, fields: Mapping[str, Any]) -> GenerationRequest:
-        return parse_request(fields, self._offer)
+        """The request in a client's fields. Raises `InvalidRequest`."""
+        request = parse_request(fields, self._offer)
+        if request.image is not None:
+            check_input(request.image)
+        return request
 
     @asynccontextmanager
     async def generation(

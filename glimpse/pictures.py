@@ -1,0 +1,63 @@
+"""Encoded pictures, in and out. Pillow alone: the HTTP edge uses it too."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from glimpse.errors import invalid
+from glimpse.ports import Picture
+from glimpse.request import PreviewSpec
+
+READABLE = ("JPEG", "PNG", "WEBP")
+MAX_INPUT_PIXELS = 64 * 2**20  # a small file can unfold to gigabytes
+
+FINAL_OPTIONS: dict[str, dict[str, int]] = {
+    "jpeg": {"quality": 95},
+    "webp": {"quality": 95},
+    "png": {"compress_level": 1},  # a little larger, several times sooner
+}
+
+
+def encode_final(image: Image.Image, picture_format: str) -> Picture:
+    return _encode(image, picture_format, FINAL_OPTIONS[picture_format])
+
+
+def encode_preview(image: Image.Image, spec: PreviewSpec) -> Picture:
+    """A preview, no longer than `spec.size`."""
+    if max(image.size) > spec.size:
+        image = ImageOps.contain(image, (spec.size, spec.size))
+    return _encode(image, spec.format, {"quality": spec.quality})
+
+
+def _encode(image: Image.Image, picture_format: str, options: dict[str, int]) -> Picture:
+    buffer = io.BytesIO()
+    image.save(buffer, picture_format, **options)
+    return Picture(buffer.getvalue(), f"image/{picture_format}", image.width, image.height)
+
+
+def check_input(data: bytes) -> None:
+    """Reads no more than the head of a picture. Raises `InvalidRequest` if it is none."""
+    with _opened(data):
+        pass
+
+
+def open_input(data: bytes, width: int, height: int) -> Image.Image:
+    """An input picture in RGB, cover-cropped to the size. Raises `InvalidRequest`."""
+    with _opened(data) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    return ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    try:
+        with Image.open(io.BytesIO(data), formats=READABLE) as image:
+            if image.width * image.height > MAX_INPUT_PIXELS:
+                raise invalid("image_url", f"has more than {MAX_INPUT_PIXELS} pixels")
+            yield image
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
+        raise invalid(
+            "image_url", "is not a picture that can be read; send JPEG, PNG or WebP"
+        ) from None

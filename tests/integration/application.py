@@ -1,0 +1,147 @@
+"""A real application for tests: a Ray of its own on loopback, and `serve run` in it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import yaml
+
+from config.settings import ROOT
+
+BIN = Path(sys.executable).parent
+READY_WITHIN_S = 120.0
+
+
+class Application:
+    """`serve run` of a serve config, on ports that nobody else has. A context manager.
+
+    Everything it starts is in a process group of its own and ends with it; its files are in a
+    folder of its own, whose path is short because Ray puts sockets there.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], *, num_gpus: int = 0, env: dict[str, str] | None = None
+    ) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
+        self._ports = _free_ports(8)
+        self._num_gpus = num_gpus
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.address = f"127.0.0.1:{self._ports[0]}"
+        self.url = f"http://127.0.0.1:{self._ports[1]}"
+        self.log = self._folder / "serve.log"
+        http = {**config.get("http_options", {}), "host": "127.0.0.1", "port": self._ports[1]}
+        self._config = self._folder / "serve_config.yaml"
+        self._config.write_text(
+            yaml.safe_dump({**config, "proxy_location": "HeadOnly", "http_options": http})
+        )
+        self._env = {
+            **os.environ,
+            "RAY_ADDRESS": self.address,
+            "RAY_TMPDIR": str(self._folder),
+            "RAY_AUTH_MODE": "disabled",  # loopback only; a token file of the user would turn it on
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **(env or {}),
+        }
+
+    def __enter__(self) -> "Application":
+        try:
+            self._start_ray()
+            self._start(BIN / "serve", "run", str(self._config))
+            self._wait_until_ready()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def logs(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def _start_ray(self) -> None:
+        gcs, _, client, agent, agent_grpc, runtime_env, metrics, dashboard = self._ports
+        self._start(
+            BIN / "ray",
+            *("start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}"),
+            *("--num-cpus=8", f"--num-gpus={self._num_gpus}", f"--temp-dir={self._folder}"),
+            *("--include-dashboard=false", f"--dashboard-port={dashboard}"),
+            *(f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),
+            *(f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}"),
+            *(f"--runtime-env-agent-port={runtime_env}", "--object-store-memory=200000000"),
+            *("--min-worker-port=0", "--max-worker-port=0"),
+        )
+        _wait(lambda: _listens(gcs), 60, "Ray did not start", self)
+
+    def _start(self, program: Path, *arguments: str) -> None:
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [program, *arguments],
+                cwd=ROOT,
+                env=self._env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+
+    def _wait_until_ready(self) -> None:
+        def ready() -> bool:
+            if any(process.poll() is not None for process in self._processes):
+                raise RuntimeError(f"a process ended by itself:\n{self.logs()[-4000:]}")
+            if "DEPLOY_FAILED" in self.logs():
+                raise RuntimeError(f"the application cannot be deployed:\n{self.logs()[-4000:]}")
+            try:
+                return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        _wait(ready, READY_WITHIN_S, "the application did not become ready", self)
+
+    def _stop(self) -> None:
+        for process in reversed(self._processes):  # serve first: it takes its application down
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _wait(condition: Any, seconds: float, what: str, application: Application) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} within {seconds} s:\n{application.logs()[-4000:]}")
+        time.sleep(0.2)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
