@@ -1,7 +1,8 @@
 # Every target sets up .venv by itself, once; `make help` lists the targets.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
-PYTHON ?= python3
+# 3.11 where there is one, because requirements.lock is made for it.
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TORCH = $(shell grep '^torch==' requirements.lock)
