@@ -43,7 +43,7 @@ def serve_config_paths() -> list[Path]:
 def load_serve_config(path: Path) -> ServeConfig:
     """The config in a file. Raises `ConfigError` with every problem that it has."""
     try:
-        root, first_line = _serve_config_node(path.read_text(encoding="utf-8"))
+        root = _serve_config_node(path.read_text(encoding="utf-8"))
         data = yaml.SafeLoader("").construct_document(root)
     except OSError as error:
         raise ConfigError(path, [Problem(1, error.strerror or str(error))]) from error
@@ -58,27 +58,31 @@ def load_serve_config(path: Path) -> ServeConfig:
     except ValidationError as error:
         problems += _problems(error.errors(include_url=False), dict(_places(root, ())))
     if problems:
-        raise ConfigError(path, (Problem(first_line + line, what) for line, what in problems))
+        raise ConfigError(path, problems)
     return config
 
 
-def _serve_config_node(text: str) -> tuple[yaml.Node, int]:
-    """The YAML tree of the serve config, and the number of the line that its line 0 is."""
+def _serve_config_node(text: str) -> yaml.Node:
+    """The YAML tree of the serve config, with the line numbers of the file."""
     documents = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     for document in documents:
         if getattr(_value(document, "kind"), "value", None) == "RayService":
             embedded = _value(_value(document, "spec"), "serveConfigV2")
             if isinstance(embedded, yaml.ScalarNode):
-                # The text begins on the line after the key's, with its `|`.
-                return _serve_config_node(embedded.value)[0], embedded.start_mark.line + 2
+                # Its text begins on the line after the key's, with the `|`.
+                return _serve_config_node("\n" * (embedded.start_mark.line + 1) + embedded.value)
     if len(documents) != 1:
         raise yaml.MarkedYAMLError(problem=f"{len(documents)} documents where one is expected")
-    return documents[0], 1
+    return documents[0]
 
 
 def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
     items = node.value if isinstance(node, yaml.MappingNode) else []
     return next((value for name, value in items if name.value == key), None)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
 
 
 def _children(node: yaml.Node) -> Iterator[tuple[str | int, yaml.Node, yaml.Node]]:
@@ -90,9 +94,9 @@ def _children(node: yaml.Node) -> Iterator[tuple[str | int, yaml.Node, yaml.Node
 
 
 def _places(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
-    """The line, counted from 0, of everything in the tree."""
+    """The line of everything in the tree."""
     for key, mark, value in _children(node):
-        yield (*place, key), mark.start_mark.line
+        yield (*place, key), _line(mark)
         yield from _places(value, (*place, key))
 
 
@@ -101,7 +105,7 @@ def _repeated_keys(node: yaml.Node, place: Place) -> Iterator[Problem]:
     seen = set()
     for key, mark, value in _children(node):
         if key in seen:
-            yield Problem(mark.start_mark.line, f"key '{key}' twice{_within(place)}")
+            yield Problem(_line(mark), f"key '{key}' twice{_within(place)}")
         seen.add(key)
         yield from _repeated_keys(value, (*place, key))
 
@@ -113,14 +117,14 @@ def _problems(errors: Iterable[ErrorDetails], lines: dict[Place, int]) -> Iterat
         found = _standing(place, lines)
         if error["type"] == "extra_forbidden":
             key, hint = place[-1], _nearest(str(place[-1]), _keys_of(ServeConfig, place[:-1]))
-            yield Problem(lines[found], f"unknown key '{key}'{_within(place[:-1])}{hint}")
+            yield Problem(lines.get(found, 1), f"unknown key '{key}'{_within(place[:-1])}{hint}")
         elif error["type"] == "missing":
-            yield Problem(lines.get(found, 0), f"'{place[-1]}' is missing{_within(place[:-1])}")
+            yield Problem(lines.get(found, 1), f"'{place[-1]}' is missing{_within(place[:-1])}")
         else:
             # A value of none of a union's types has an error for each, beyond the same place.
             alternatives.setdefault(found, []).append(_message(error))
     for found, messages in alternatives.items():
-        yield Problem(lines.get(found, 0), f"{_name(found) or 'file'}: {'; or '.join(messages)}")
+        yield Problem(lines.get(found, 1), f"{_name(found) or 'file'}: {'; or '.join(messages)}")
 
 
 def _message(error: ErrorDetails) -> str:

@@ -139,6 +139,7 @@ def test_every_problem_is_listed_in_the_order_of_the_file(tmp_path: Path) -> Non
         ("", "1: YAML: 0 documents where one is expected"),
         ("5", "1: file: Input should be a mapping"),
         ("1: 2", "1: file: Keys should be strings"),
+        ("<<: {merged: 1}", "1: unknown key 'merged'"),
         ("a: !!python/name:os.system", "1: YAML: could not determine a constructor"),
     ],
 )
@@ -146,13 +147,23 @@ def test_a_file_that_is_no_config_at_all(tmp_path: Path, text: str, said: str) -
     assert any(problem.startswith(said) for problem in problems(tmp_path, text))
 
 
-def test_a_config_inside_a_manifest_has_the_lines_of_the_manifest(tmp_path: Path) -> None:
-    manifest = "kind: Secret\n---\nkind: RayService\nspec:\n  serveConfigV2: |\n" + textwrap.indent(
-        RIGHT.replace("threads", "thread"), "    "
-    )
-    assert problems(tmp_path, manifest) == [
-        "13: unknown key 'thread' in applications[0].args.denoiser; did you mean 'threads'?"
-    ]
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "threads",
+            "thread",
+            "13: unknown key 'thread' in applications[0].args.denoiser; did you mean 'threads'?",
+        ),
+        ("host: 127.0.0.1", "host: [127.0.0.1", "8: YAML: expected ',' or ']', but got ':'"),
+    ],
+)
+def test_a_config_inside_a_manifest_has_the_lines_of_the_manifest(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    config = textwrap.indent(RIGHT.replace(old, new), "    ")
+    manifest = f"kind: Secret\n---\nkind: RayService\nspec:\n  serveConfigV2: |\n{config}"
+    assert problems(tmp_path, manifest) == [said]
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
