@@ -61,14 +61,14 @@ class FullVAE:
         return _to_image(self._vae.decode(scaled, return_dict=False)[0])
 
     def encode(self, picture: Image.Image) -> EncodedImage:
-        """The posterior of a picture; its mean and deviation in the network's scale."""
-        pixels = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 127.5 - 1)
+        """The posterior of a picture; its pixels rounded as diffusers' image processor does."""
+        pixels = torch.from_numpy(2 * (np.asarray(picture, dtype=np.float32) / 255) - 1)
         pixels = pixels.permute(2, 0, 1)[None].to(self._device, self._vae.dtype)
         posterior = self._vae.encode(pixels).latent_dist
-        factor = self._vae.config.scaling_factor
         return EncodedImage(
-            to_array((posterior.mean * factor)[0].float()),
-            to_array((posterior.std * factor)[0].float()),
+            to_array(posterior.mean[0].float()),
+            to_array(posterior.std[0].float()),
+            self._vae.config.scaling_factor,
         )
 
     def picture(self, latents: Latents, picture_format: str) -> Picture:

@@ -29,11 +29,12 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What the VAE's encoder knows of an input picture: mean and deviation, [1, C, h, w], scaled
-    to the network's latents."""
+    """What the VAE's encoder knows of an input picture: mean and deviation, [1, C, h, w]. A sample
+    times `scale` is latents of the network's."""
 
     mean: torch.Tensor
     std: torch.Tensor
+    scale: float
 
 
 class Network(Protocol):

@@ -33,7 +33,7 @@ def begin(
     original = None
     if image is not None:
         posterior = network.posterior(image)
-        original = posterior.mean + posterior.std * draw()
+        original = posterior.scale * (posterior.mean + posterior.std * draw())
     running = RunningJob(
         rows=network.rows(conditioning, job.guidance_scale > 1, job.width, job.height),
         solver=solver,

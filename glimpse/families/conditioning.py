@@ -24,7 +24,9 @@ class Conditioning:
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """The posterior of an input picture, [C, h, w] each, scaled to the network's latents."""
+    """The posterior of an input picture, [C, h, w] each. A sample of it times `scale` is latents
+    of the network's."""
 
     mean: NDArray[Any]
     std: NDArray[Any]
+    scale: float

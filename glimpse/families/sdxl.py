@@ -135,6 +135,7 @@ class SDXLNetwork:
         return Posterior(
             from_array(image.mean, self.device, self.dtype)[None],
             from_array(image.std, self.device, self.dtype)[None],
+            image.scale,
         )
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
