@@ -116,5 +116,5 @@ def _vae() -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 4,
         norm_num_groups=4,
         latent_channels=4,
-        scaling_factor=0.5,
+        scaling_factor=0.13025,
     )
