@@ -19,14 +19,14 @@ from training.ranks import clip_gradients
 from training.vae import picture_loss, to_tensor
 
 BATCH = 4
-SHARPEN_STEPS = 2_400
+SHARPEN_STEPS = 1_000
 SHARPEN_RATE = 6e-4
 ADVERSARY_RATE = 8e-4
 ADVERSARY_WEIGHT = 0.02
 # The adversary first learns what real pictures are.
 ADVERSARY_FROM = 50
 TINY_WIDTH = 16
-TINY_STEPS = 3_000
+TINY_STEPS = 2_000
 TINY_RATE = 3e-3
 # The tiny decoder is shown unfinished estimates, not only clean latents.
 TINY_NOISE = 0.03
@@ -114,7 +114,7 @@ def new_tiny() -> AutoencoderTiny:
         encoder_block_out_channels=(TINY_WIDTH,) * 4,
         decoder_block_out_channels=(TINY_WIDTH,) * 4,
         num_encoder_blocks=(0, 1, 1, 2),
-        num_decoder_blocks=(3, 2, 1, 0),
+        num_decoder_blocks=(4, 3, 1, 0),
     )
 
 

@@ -17,7 +17,7 @@ from training.text import ATTRIBUTES, labels
 from training.vae import to_tensor
 
 BATCH = 48
-STEPS = 600
+STEPS = 300
 RATE = 2e-3
 Attributes = dict[str, Tensor]
 

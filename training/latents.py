@@ -15,7 +15,7 @@ from training.loop import device
 from training.vae import to_tensor
 
 # More than the UNet comes to see often; the autoencoder itself has seen more.
-MOST = 24_000
+MOST = 16_000
 _BATCH = 32
 
 

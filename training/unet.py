@@ -21,8 +21,9 @@ from training.ranks import average_gradients, clip_gradients
 from training.scenes import Scene
 from training.text import PROJECTION, WIDTH, TextEncoders, load_encoders
 
-BATCH = 16
-STEPS = 8_000
+# Over all ranks.
+BATCH = 32
+STEPS = 2_000
 RATE = 2e-3
 AVERAGE = 0.998
 # Share of captions replaced by "" and share of conditions replaced by zeros, for guidance.
@@ -75,13 +76,13 @@ class Batches:
     def _load(data: DataSet, work_dir: Path) -> tuple[Latents, list[Scene]]:
         return load_latents(data, work_dir), data.scenes
 
-    def draw(self, step: int, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def draw(self, step: int, seed: int, count: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Latents (B, 4, h, w), and the keyword arguments that condition the UNet on them."""
-        name, count = TRAIN.name, BATCH
+        name = TRAIN.name
         if step % OTHER_SHAPES_EVERY == OTHER_SHAPES_EVERY - 1:
             # Half as many more pixels, so a third fewer pictures.
             name = (WIDE.name, TALL.name)[step // OTHER_SHAPES_EVERY % 2]
-            count = BATCH * 2 // 3
+            count = count * 2 // 3
         latents, scenes = self._sets[name]
         rows = np.random.default_rng(seed).integers(len(latents.mean), size=count)
         sample = latents.sample(rows)
@@ -148,7 +149,7 @@ def train_unet(rank: int, ranks: int, work_dir: Path, steps: int = STEPS) -> Non
     batches = Batches(work_dir)
     alphas = new_scheduler().alphas_cumprod.to(device())
     for step in checkpoints.steps(steps):
-        latents, condition = batches.draw(step, seed_step("unet", step, rank))
+        latents, condition = batches.draw(step, seed_step("unet", step, rank), BATCH // ranks)
         loss = v_loss(unet, latents, condition, alphas)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(unet, ranks)

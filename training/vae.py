@@ -17,8 +17,9 @@ from training.renderer import Pixels
 
 CHANNELS = (16, 32, 64, 96)
 CROP = 64
-CROP_BATCH = 6
-FULL_BATCH = 2
+# Over all ranks.
+CROP_BATCH = 12
+FULL_BATCH = 4
 STEPS = 4_200
 # The last part runs on whole pictures, whose edges and long gradients crops do not show.
 CROP_PART = 0.85
@@ -84,9 +85,9 @@ def train_vae(rank: int, ranks: int, work_dir: Path, steps: int = STEPS) -> None
     for step in checkpoints.steps(steps):
         rng = np.random.default_rng(seed_step("vae", step, rank))
         if step < CROP_PART * steps:
-            real = draw_batch(pixels, CROP_BATCH, CROP, rng)
+            real = draw_batch(pixels, CROP_BATCH // ranks, CROP, rng)
         else:
-            real = draw_batch(pixels, FULL_BATCH, pixels.shape[1], rng)
+            real = draw_batch(pixels, FULL_BATCH // ranks, pixels.shape[1], rng)
         with torch.autocast(real.device.type, torch.bfloat16):
             posterior = vae.encode(real).latent_dist
             made = vae.decode(posterior.sample()).sample
