@@ -6,7 +6,7 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed
+from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageLost
 from glimpse.event_log import Accepted, Cancelled, EventLog, Failed, Final, Preview, Step, Timings
 from glimpse.ports import (
     DenoiseTimings,
@@ -197,10 +197,15 @@ class _NewestPreview:
             self._arrived.clear()
             event, self._newest = self._newest, None
             if event is not None and event.denoised is not None:
-                picture = await self._decoder.decode(
-                    self._request.request_id, event.denoised, self._request.preview
-                )
-                self._log.append(Preview(event.step, event.steps, picture))
+                try:
+                    picture = await self._decoder.decode(
+                        self._request.request_id, event.denoised, self._request.preview
+                    )
+                except StageLost as failure:  # a picture is not given up for a preview
+                    logger.warning("a preview is lost: %s", failure.message)
+                    self.dropped += 1
+                else:
+                    self._log.append(Preview(event.step, event.steps, picture))
 
 
 def _first(failures: BaseExceptionGroup[Exception]) -> Exception:

@@ -8,14 +8,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
+import ray
 import yaml
+from ray import serve
+from ray.serve.handle import DeploymentHandle
 
 from config.settings import ROOT
+
+# Loopback only; and a token file of the user would turn it on, in some processes and not in others.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 BIN = Path(sys.executable).parent
 READY_WITHIN_S = 120.0
@@ -47,7 +54,6 @@ class Application:
             **os.environ,
             "RAY_ADDRESS": self.address,
             "RAY_TMPDIR": str(self._folder),
-            "RAY_AUTH_MODE": "disabled",  # loopback only; a token file of the user would turn it on
             "RAY_USAGE_STATS_ENABLED": "0",
             **(env or {}),
         }
@@ -70,6 +76,33 @@ class Application:
     ) -> None:
         self._stop()
 
+    def steps_run(self) -> int:
+        """Steps that the denoiser has run, by its own count."""
+        steps: int = self._handle("Denoiser").ping.remote().result(timeout_s=30)["steps_run"]
+        return steps
+
+    def kill(self, deployment: str) -> None:
+        """Kills every replica of a deployment, without warning."""
+        self._connect()
+        for actor in ray.util.list_named_actors(all_namespaces=True):
+            if f"#{deployment}#" in actor["name"]:
+                ray.kill(ray.get_actor(**actor))
+
+    def replicas(self, deployment: str) -> int:
+        """How many replicas of a deployment are running."""
+        self._connect()
+        status = serve.status().applications["glimpse"].deployments[deployment]
+        running: int = status.replica_states.get("RUNNING", 0)
+        return running
+
+    def _handle(self, deployment: str) -> DeploymentHandle:
+        self._connect()
+        return serve.get_deployment_handle(deployment, "glimpse")
+
+    def _connect(self) -> None:
+        if not ray.is_initialized():
+            ray.init(self.address, namespace="serve", log_to_driver=False, logging_level="ERROR")
+
     def logs(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -85,7 +118,7 @@ class Application:
             *(f"--runtime-env-agent-port={runtime_env}", "--object-store-memory=200000000"),
             *("--min-worker-port=0", "--max-worker-port=0"),
         )
-        _wait(lambda: _listens(gcs), 60, "Ray did not start", self)
+        eventually(lambda: _listens(gcs))
 
     def _start(self, program: Path, *arguments: str) -> None:
         with self.log.open("ab") as log:
@@ -110,9 +143,13 @@ class Application:
             except httpx.TransportError:
                 return False
 
-        _wait(ready, READY_WITHIN_S, "the application did not become ready", self)
+        try:
+            eventually(ready, READY_WITHIN_S)
+        except TimeoutError:
+            raise RuntimeError(f"it does not become ready:\n{self.logs()[-4000:]}") from None
 
     def _stop(self) -> None:
+        ray.shutdown()
         for process in reversed(self._processes):  # serve first: it takes its application down
             process.send_signal(signal.SIGINT)
             try:
@@ -123,11 +160,12 @@ class Application:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _wait(condition: Any, seconds: float, what: str, application: Application) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Returns once a condition holds. Raises `TimeoutError` if it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} within {seconds} s:\n{application.logs()[-4000:]}")
+            raise TimeoutError(f"it did not come to be within {seconds} s")
         time.sleep(0.2)
 
 

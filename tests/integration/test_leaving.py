@@ -1,0 +1,86 @@
+"""Clients that leave, and stages that die, in mid-picture."""
+
+import contextlib
+import json
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.application import Application, eventually
+
+LONG = {"prompt": "mountains at dawn", "num_inference_steps": 100, "preview_every": 1}
+SHORT = {"prompt": "hills", "num_inference_steps": 2}
+
+
+def wait_until_quiet(application: Application) -> int:
+    """The denoiser's steps, once it has stopped counting."""
+    counts = [-1, application.steps_run()]
+    while counts[-1] != counts[-2]:
+        time.sleep(0.5)
+        counts.append(application.steps_run())
+    return counts[-1]
+
+
+@contextlib.contextmanager
+def stream(application: Application, **fields: Any) -> Any:
+    with httpx.stream("POST", f"{application.url}/stream", json=fields, timeout=60) as answer:
+        yield (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
+
+
+def test_a_client_that_leaves_a_stream_stops_its_work(application: Application) -> None:
+    before = wait_until_quiet(application)
+    with stream(application, **LONG) as events:
+        seen = next(events)["step"]
+    after = wait_until_quiet(application)
+    assert seen <= after - before < 100
+    with stream(application, **SHORT) as events:
+        assert list(events)[-1]["type"] == "final"  # nobody is in its way
+
+
+def test_a_client_that_leaves_a_plain_request_stops_its_work(application: Application) -> None:
+    before = wait_until_quiet(application)
+
+    def leave() -> None:
+        with contextlib.suppress(httpx.ReadTimeout):
+            httpx.post(application.url, json=LONG, timeout=0.5)
+
+    client = threading.Thread(target=leave)
+    client.start()
+    eventually(lambda: application.steps_run() > before)
+    client.join()
+    assert wait_until_quiet(application) - before < 100
+
+
+def test_a_denoiser_that_dies_is_told_and_replaced(application: Application) -> None:
+    with stream(application, **LONG) as events:
+        assert next(events)["type"] == "preview"
+        application.kill("Denoiser")
+        with pytest.raises(httpx.RemoteProtocolError):  # cut off: a clean end would read as success
+            for event in events:
+                last = event
+    assert last["error"]["code"] == "stage_lost" and last["error"]["request_id"]
+    eventually(lambda: httpx.post(application.url, json=SHORT, timeout=60).status_code == 200)
+    wait_until_quiet(application)
+
+
+def test_a_preview_decoder_that_dies_costs_no_picture(application: Application) -> None:
+    with stream(application, **LONG) as events:
+        assert next(events)["type"] == "preview"
+        application.kill("PreviewDecoder")
+        assert list(events)[-1]["type"] == "final"
+
+    def previews_again() -> bool:
+        with stream(application, **SHORT, preview_every=1) as events:
+            return len(list(events)) == 2
+
+    eventually(previews_again)
+
+
+def test_prompts_are_not_logged_and_lines_carry_the_request_id(application: Application) -> None:
+    secret = "a windmill that nobody may know of"
+    httpx.post(application.url, json={**SHORT, "prompt": secret, "request_id": "log-1"}, timeout=60)
+    eventually(lambda: "[log-1] glimpse.generation: done" in application.logs())
+    assert secret not in application.logs()
