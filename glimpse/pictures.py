@@ -1,16 +1,19 @@
 """Encoded pictures, in and out. Pillow alone: the HTTP edge uses it too."""
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from glimpse.errors import invalid
 from glimpse.ports import Picture
 from glimpse.request import PreviewSpec
 
 READABLE = ("JPEG", "PNG", "WEBP")
+# What Pillow raises for them, as damaging pictures at random has shown.
+BROKEN_PICTURE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 MAX_INPUT_PIXELS = 64 * 2**20  # a small file can unfold to gigabytes
 
 FINAL_OPTIONS: dict[str, dict[str, int]] = {
@@ -57,7 +60,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
             if image.width * image.height > MAX_INPUT_PIXELS:
                 raise invalid("image_url", f"has more than {MAX_INPUT_PIXELS} pixels")
             yield image
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
+    except BROKEN_PICTURE:
         raise invalid(
             "image_url", "is not a picture that can be read; send JPEG, PNG or WebP"
         ) from None
