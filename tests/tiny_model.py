@@ -2,6 +2,7 @@
 
 import string
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -37,14 +38,7 @@ def build_tiny_sdxl(folder: Path) -> Path:
             tokenizer=_tokenizer(),
             tokenizer_2=_tokenizer(),
             unet=_unet(),
-            scheduler=EulerDiscreteScheduler(
-                beta_start=0.00085,
-                beta_end=0.012,
-                beta_schedule="scaled_linear",
-                prediction_type="v_prediction",
-                rescale_betas_zero_snr=True,
-                timestep_spacing="trailing",
-            ),
+            scheduler=EulerDiscreteScheduler(**scheduler_config()),
             force_zeros_for_empty_prompt=True,
             add_watermarker=False,
         ).save_pretrained(folder)
@@ -53,6 +47,17 @@ def build_tiny_sdxl(folder: Path) -> Path:
             encoder_block_out_channels=widths, decoder_block_out_channels=widths
         ).save_pretrained(folder / "vae_tiny")
     return folder
+
+
+def scheduler_config() -> dict[str, Any]:
+    return {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+    }
 
 
 def _vocabulary() -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from glimpse import generation
-from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed
+from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageLost
 from glimpse.event_log import Accepted, Cancelled, Event, EventLog, Failed, Final, Preview, Step
 from glimpse.ports import Priority
 from glimpse.request import MAX_SEED, GenerationRequest
@@ -159,6 +159,21 @@ async def test_a_picture_that_is_ready_does_not_wait_for_a_late_preview() -> Non
     assert stages.at_work == 0
     stages.preview_decoder.gate.set()
     await asyncio.sleep(0.01)
+    assert run.previews() == []
+
+
+async def test_a_picture_is_not_given_up_for_a_preview_whose_decoder_is_lost() -> None:
+    stages = FakeStages()
+    stages.preview_decoder.error = StageLost("preview_decode")
+    last_step = stages.denoiser.hold(4)
+    run = Run(stages, make_request())
+    await until(lambda: stages.preview_decoder.steps[-1:] == [3])
+    await asyncio.sleep(0)
+    stages.preview_decoder.error = None
+    last_step.set()
+    final = (await run.events())[-1]
+    assert isinstance(final, Final)
+    assert final.previews_dropped == 3
     assert run.previews() == []
 
 

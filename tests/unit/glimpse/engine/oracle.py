@@ -29,6 +29,8 @@ SCHEDULERS: dict[str, Any] = {
 }
 # As in stabilityai/stable-diffusion-xl-base-1.0, where the built-in model's predicts velocity.
 SDXL_SCHEDULER = {
+    "_class_name": "EulerDiscreteScheduler",
+    "_diffusers_version": "0.19.0.dev0",
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",

@@ -1,0 +1,88 @@
+"""`glimpse.engine.checkpoint`: a job that goes on elsewhere makes the same picture."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from glimpse.engine import reference
+from glimpse.engine.job import Network
+from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
+from tests.unit.glimpse.engine.oracle import SCHEDULERS, SDXL_SCHEDULER, make_job, ours
+
+CHANCE = np.random.default_rng(1)
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def noise(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return CHANCE.standard_normal(shape, np.float32)
+
+
+GIVEN = Conditioning(TextEmbedding(noise(77, 32), noise(16)), None)
+IMAGE = EncodedImage(noise(4, 4, 8), np.abs(noise(4, 4, 8)), 0.13025)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("config", ["own", "sdxl"])
+def test_a_job_resumed_after_any_step_ends_as_if_it_had_never_stopped(
+    network: Network, monkeypatch: pytest.MonkeyPatch, scheduler: str, config: str
+) -> None:
+    if config == "sdxl":
+        monkeypatch.setattr(network, "scheduler_config", SDXL_SCHEDULER)
+    job = make_job(scheduler=scheduler, num_inference_steps=5)
+    whole = ours(network, job, GIVEN)
+    for step, state in enumerate(whole.states, start=1):
+        resumed = ours(network, job, GIVEN, resume_from=state)
+        assert torch.equal(resumed.latents, whole.latents)
+        assert len(resumed.denoised) == 5 - step
+        for one, other in zip(resumed.denoised, whole.denoised[step:], strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_image_to_image_goes_on_at_its_own_step(network: Network, scheduler: str) -> None:
+    job = make_job(scheduler=scheduler, num_inference_steps=6, strength=0.5, guidance_scale=1.0)
+    whole = ours(network, job, GIVEN, IMAGE)
+    assert len(whole.states) == 3
+    resumed = ours(network, job, GIVEN, IMAGE, resume_from=whole.states[1])
+    assert torch.equal(resumed.latents, whole.latents)
+    assert len(resumed.denoised) == 1
+
+
+def test_a_job_can_stop_again_and_again(network: Network) -> None:
+    job = make_job(scheduler="unipc", num_inference_steps=5)
+    whole = ours(network, job, GIVEN)
+    state = None
+    for _ in range(5):
+        state = ours(network, job, GIVEN, resume_from=state).states[0]
+    running = reference.begin(job, GIVEN, None, network, state)
+    assert running.done
+    assert torch.equal(running.latents, whole.latents)
+
+
+def test_a_state_is_tensors_and_json(network: Network) -> None:
+    state = ours(network, make_job(scheduler="dpmpp_2m"), GIVEN).states[1]
+    tensors = safetensors.torch.load(state)
+    assert {"latents", "generator"} < tensors.keys()
+    header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])
+    assert header["__metadata__"]["index"] == "2"
+    assert b"prompt" not in state
+
+
+@pytest.mark.parametrize("change", [{"width": 32}, {"height": 64}, {"num_inference_steps": 5}])
+def test_the_state_of_another_job_is_refused(network: Network, change: Any) -> None:
+    job = make_job()
+    state = ours(network, job, GIVEN).states[1]
+    other = dataclasses.replace(job, **change)
+    with pytest.raises(ValueError, match="another size or number of steps"):
+        reference.begin(other, GIVEN, None, network, state)

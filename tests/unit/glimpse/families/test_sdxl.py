@@ -1,0 +1,97 @@
+"""`glimpse.families.sdxl`: what the pipeline encodes, and rows in, rows out."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from glimpse.families.conditioning import Conditioning, EncodedImage
+from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
+
+TEXTS = ["a red lighthouse", "", "w " * 200]
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_encoded_as_by_the_pipeline(
+    text_encoder: SDXLTextEncoder, pipeline: Any, text: str
+) -> None:
+    tokens, _, pooled, _ = pipeline.encode_prompt(text, do_classifier_free_guidance=False)
+    (embedding,) = text_encoder.encode([text])
+    assert np.array_equal(embedding.tokens, tokens[0].numpy())
+    assert np.array_equal(embedding.pooled, pooled[0].numpy())
+
+
+def test_texts_of_one_batch_are_told_apart(text_encoder: SDXLTextEncoder) -> None:
+    batch = text_encoder.encode(TEXTS)
+    for text, embedding in zip(TEXTS, batch, strict=True):
+        (alone,) = text_encoder.encode([text])
+        assert np.allclose(embedding.tokens, alone.tokens, atol=1e-5)
+        assert np.allclose(embedding.pooled, alone.pooled, atol=1e-5)
+    assert not np.allclose(batch[0].pooled, batch[1].pooled, atol=1e-2)
+
+
+def conditioning(text_encoder: SDXLTextEncoder, negative: str | None) -> Conditioning:
+    prompt, *rest = text_encoder.encode(["a red lighthouse", *([negative] if negative else [])])
+    return Conditioning(prompt, rest[0] if rest else None)
+
+
+def test_a_job_takes_one_row_and_with_guidance_two_the_negative_first(
+    network: SDXLNetwork, text_encoder: SDXLTextEncoder
+) -> None:
+    given = conditioning(text_encoder, "fog")
+    assert given.negative is not None
+    one = network.rows(given, False, 64, 32)
+    assert len(one) == 1
+    assert np.array_equal(one.tokens[0], given.prompt.tokens)
+    assert one.time_ids.tolist() == [[32, 64, 0, 0, 32, 64]]
+    two = network.rows(given, True, 64, 32)
+    assert len(two) == 2
+    assert np.array_equal(two.tokens[0], given.negative.tokens)
+    assert np.array_equal(two.pooled[0], given.negative.pooled)
+    assert np.array_equal(two.tokens[1], given.prompt.tokens)
+    assert np.array_equal(two.pooled[1], given.prompt.pooled)
+    assert two.time_ids.tolist() == [[32, 64, 0, 0, 32, 64]] * 2
+
+
+def test_without_a_negative_text_its_row_is_zeros(
+    network: SDXLNetwork, text_encoder: SDXLTextEncoder
+) -> None:
+    rows = network.rows(conditioning(text_encoder, None), True, 64, 32)
+    assert rows.tokens[0].abs().sum() == rows.pooled[0].abs().sum() == 0
+    assert rows.tokens[1].abs().sum() > 0
+
+
+def test_each_row_has_a_timestep_of_its_own(
+    network: SDXLNetwork, text_encoder: SDXLTextEncoder
+) -> None:
+    rows = network.rows(conditioning(text_encoder, "fog"), True, 64, 32)
+    latents = torch.randn(2, 4, 4, 8)
+    timesteps = torch.tensor([900.0, 100.0])
+    both = network.predict(latents, timesteps, rows)
+    other = network.predict(latents, timesteps.flip(0), rows)
+    same = network.predict(latents, timesteps[[0, 0]], rows)
+    assert both.shape == latents.shape
+    assert torch.allclose(both[0], same[0], atol=1e-5)
+    assert not torch.allclose(both[1], same[1], atol=1e-4)
+    assert not torch.allclose(both, other, atol=1e-4)
+
+
+def test_what_the_engine_asks_of_a_network(network: SDXLNetwork) -> None:
+    assert (network.latent_channels, network.latent_factor) == (4, 8)
+    assert network.scheduler_config["prediction_type"] == "v_prediction"
+    network.warm_up(64, 32)
+
+
+def test_a_posterior_is_a_batch_of_one(network: SDXLNetwork) -> None:
+    mean, std = np.ones((4, 4, 8), np.float32), np.zeros((4, 4, 8), np.float32)
+    posterior = network.posterior(EncodedImage(mean, std, 0.5))
+    assert posterior.mean.shape == posterior.std.shape == (1, 4, 4, 8)
+    assert posterior.scale == 0.5

@@ -1,0 +1,107 @@
+"""`glimpse.decoders` against diffusers' own decoding."""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glimpse.decoders import FullVAE, TinyVAE
+from glimpse.families.sdxl import ModelSource
+from glimpse.request import PreviewSpec
+
+LATENTS = np.random.default_rng(1).standard_normal((4, 4, 8), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def pixels(image: Image.Image) -> np.ndarray[Any, np.dtype[np.int16]]:
+    return np.asarray(image).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def theirs(pipeline: Any) -> Image.Image:
+    """The pipeline's picture of the latents."""
+    with torch.no_grad():
+        latents = torch.from_numpy(LATENTS)[None] / pipeline.vae.config.scaling_factor
+        decoded = pipeline.vae.decode(latents).sample
+    image: Image.Image = pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
+    return image
+
+
+def test_a_final_picture_is_the_pipelines(full_vae: FullVAE, theirs: Image.Image) -> None:
+    image = full_vae.decode(LATENTS)
+    assert image.size == (64, 32)
+    assert pixels(image).std() > 1  # or any picture would do
+    assert np.array_equal(pixels(image), pixels(theirs))
+
+
+def test_another_layout_in_memory_changes_a_pixel_by_one_at_most(
+    source: ModelSource, theirs: Image.Image
+) -> None:
+    image = FullVAE(source, channels_last=True).decode(LATENTS)
+    assert abs(pixels(image) - pixels(theirs)).max() <= 1
+
+
+def test_a_preview_is_that_of_the_tiny_autoencoder(source: ModelSource, tiny_vae: TinyVAE) -> None:
+    from diffusers import AutoencoderTiny
+
+    theirs = AutoencoderTiny.from_pretrained(source.path, subfolder="vae_tiny")
+    decoded = theirs.decode(torch.from_numpy(LATENTS)[None]).sample[0]
+    expected = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+    image = tiny_vae.decode(LATENTS)
+    assert image.size == (64, 32)
+    assert pixels(image).std() > 1
+    assert np.array_equal(pixels(image), expected.numpy())
+
+
+def test_a_preview_is_encoded_as_wanted(tiny_vae: TinyVAE) -> None:
+    picture = tiny_vae.preview(LATENTS, PreviewSpec(1, "webp", 80, 32))
+    assert (picture.content_type, picture.width, picture.height) == ("image/webp", 32, 16)
+    assert Image.open(io.BytesIO(picture.data)).size == (32, 16)
+
+
+def test_a_final_picture_is_encoded_as_wanted(full_vae: FullVAE) -> None:
+    picture = full_vae.picture(LATENTS, "png")
+    image = Image.open(io.BytesIO(picture.data))
+    assert np.array_equal(pixels(image), pixels(full_vae.decode(LATENTS)))
+    assert (picture.content_type, picture.width, picture.height) == ("image/png", 64, 32)
+
+
+def test_an_input_picture_is_encoded_at_the_size_of_the_job(full_vae: FullVAE) -> None:
+    picture = io.BytesIO()
+    Image.effect_noise((100, 100), 80).convert("RGB").save(picture, "PNG")
+    image = full_vae.posterior(picture.getvalue(), 64, 32)
+    assert image.mean.shape == image.std.shape == (4, 4, 8)
+    assert image.mean.dtype == image.std.dtype == np.float32
+    assert image.std.min() > 0
+    assert image.scale == 0.13025
+
+
+def test_in_half_precision_the_full_vae_is_kept_in_single(source: ModelSource) -> None:
+    half = FullVAE(dataclasses.replace(source, dtype=torch.float16), channels_last=False)
+    whole = FullVAE(source, channels_last=False)
+    # Its weights are rounded, its sums are not.
+    assert abs(pixels(half.decode(LATENTS)) - pixels(whole.decode(LATENTS))).max() <= 2
+    assert half.posterior(_png(), 64, 32).mean.dtype == np.float32
+
+
+def _png() -> bytes:
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 32)).save(picture, "PNG")
+    return picture.getvalue()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_warming_up_needs_only_a_size(source: ModelSource, channels_last: bool) -> None:
+    FullVAE(source, channels_last).warm_up(64, 32)
+    beside = dataclasses.replace(source, path=f"{source.path}/vae_tiny")
+    TinyVAE(beside, channels_last).warm_up(64, 32)

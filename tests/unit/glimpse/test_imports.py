@@ -1,0 +1,43 @@
+"""What is not loaded where it is not needed, and what unit tests cannot start."""
+
+import subprocess
+import sys
+
+import pytest
+
+from config.settings import ROOT
+
+HEAVY = {"torch", "diffusers", "transformers"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level modules there are in a new process after a statement."""
+    script = (
+        f"{statement}\nimport sys\nprint(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_the_http_edge_loads_neither_torch_nor_ray() -> None:
+    loaded = loaded_by(
+        "import glimpse.http.app, glimpse.generation, glimpse.request, glimpse.stage, "
+        "glimpse.families.conditioning, glimpse.torch_thread"
+    )
+    assert "fastapi" in loaded
+    assert not loaded & {*HEAVY, "ray", "safetensors", "config"}
+
+
+def test_the_graph_and_its_ingress_are_built_without_torch() -> None:
+    loaded = loaded_by("import graphs.text_to_image, deployments.ingress")
+    assert "ray" in loaded
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("start", ["ray.init()", "ray.put(1)"])
+def test_unit_tests_cannot_start_ray(start: str) -> None:
+    with pytest.raises(AssertionError, match="no-ray-in-unit-tests"):
+        loaded_by(f"import ray; {start}")
