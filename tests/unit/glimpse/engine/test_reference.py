@@ -50,8 +50,8 @@ def assert_equal(one: Made, other: Made) -> None:
     [
         (1, 4.5, None, False),
         (4, 1.0, None, False),
-        (8, 4.5, "fog, rain", False),
-        (8, 4.5, None, True),
+        (6, 4.5, "fog, rain", False),
+        (5, 4.5, None, True),
     ],
 )
 def test_text_to_image_is_that_of_the_pipeline(
@@ -83,7 +83,7 @@ def image_pipeline(pipeline: Any) -> Any:
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize(("steps", "strength"), [(8, 0.5), (7, 0.3), (4, 1.0)])
+@pytest.mark.parametrize(("steps", "strength"), [(8, 0.5), (7, 0.3), (3, 1.0)])
 def test_image_to_image_is_that_of_the_pipeline(
     network: SDXLNetwork,
     text_encoder: SDXLTextEncoder,
@@ -120,9 +120,12 @@ def test_jobs_that_take_turns_do_not_touch_each_other(
     network: SDXLNetwork, text_encoder: SDXLTextEncoder
 ) -> None:
     given = conditioning(text_encoder, None)
-    jobs = [make_job(scheduler=name, seed=seed) for seed, name in enumerate(SCHEDULERS)]
+    jobs = [
+        make_job(scheduler=name, seed=seed, num_inference_steps=3)
+        for seed, name in enumerate(SCHEDULERS)
+    ]
     running = [reference.begin(job, given, None, network, None) for job in jobs]
-    for _ in range(4):
+    for _ in range(3):
         for each in running:
             reference.advance(each, network)
     for job, each in zip(jobs, running, strict=True):
