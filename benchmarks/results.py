@@ -1,0 +1,62 @@
+"""The figures of one run, and what they should be."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from benchmarks import decoders, memory, single_client, start, throughput
+from benchmarks.machine import Machine
+from config.settings import ROOT
+
+PATH = ROOT / "benchmarks" / "results" / "foundation.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A figure that has a limit."""
+
+    what: str
+    measured: float
+    limit: float
+    unit: str
+
+    @property
+    def met(self) -> bool:
+        return self.measured <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    machine: Machine
+    minutes: float
+    verdicts: list[Verdict]
+    start: start.Figure
+    memory: memory.Figure
+    single_client: single_client.Figure
+    throughput: list[throughput.Figure]
+    decoders: list[decoders.Figure]
+
+
+def verdicts(
+    start: start.Figure, memory: memory.Figure, single_client: single_client.Figure
+) -> list[Verdict]:
+    first_picture = statistics.median(each.first_picture for each in start.starts)
+    return [
+        Verdict("warm start of `make serve` to the first picture", first_picture, 20, "s"),
+        Verdict(
+            "one client, no previews: service / pipeline", single_client.over_pipeline, 1.25, ""
+        ),
+        Verdict("what previews every five steps add", 100 * single_client.previews_add, 10, "%"),
+        Verdict("memory of all processes at rest (PSS)", memory.pss / 1e9, 3, "GB"),
+    ]
+
+
+def save(results: Results, path: Path = PATH) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(TypeAdapter(Results).dump_json(results, indent=1) + b"\n")
+
+
+def load(path: Path = PATH) -> Results:
+    return TypeAdapter(Results).validate_json(path.read_bytes())

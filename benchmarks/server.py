@@ -1,0 +1,133 @@
+"""The server under measurement: what `make serve` starts, on a port and in a folder of its own."""
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+from benchmarks.client import NotServed, Received, generate
+from config.settings import ROOT, AppSettings
+
+READY_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 30.0
+POLL_S = 0.1
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
+
+
+class Server:
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, url: str) -> None:
+        self.started = time.time()
+        self.root = psutil.Process(process.pid)
+        self.url = url
+        self._process = process
+        self._folder = folder
+
+    def check_alive(self) -> None:
+        """Raises `RuntimeError`, with the end of its log, when the server has ended by itself."""
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the server has ended:\n{self._log()[-3000:]}")
+
+    def logged(self, text: str) -> float | None:
+        """Seconds from the start to the first line with this text in the server's output."""
+        return self._first_time(self._log(), text)
+
+    def replica_logged(self, deployment: str, text: str) -> float | None:
+        """The same, in the log file of a deployment's replica."""
+        logs = self._folder.glob(f"ray/session_2*/logs/serve/replica_*_{deployment}_*.log")
+        return self._first_time("".join(log.read_text() for log in logs), text)
+
+    def _log(self) -> str:
+        return (self._folder / "server.log").read_text(errors="replace")
+
+    def _first_time(self, log: str, text: str) -> float | None:
+        for line in log.splitlines():
+            stamp = TIMESTAMP.search(line)
+            if text in line and stamp is not None:
+                moment = datetime.strptime(stamp.group(), "%Y-%m-%d %H:%M:%S,%f")
+                return moment.timestamp() - self.started
+        return None
+
+    async def first_picture(self, fields: Mapping[str, Any]) -> Received:
+        """Asks again and again until the server takes the request."""
+        async with asyncio.timeout(READY_TIMEOUT_S), httpx.AsyncClient(base_url=self.url) as client:
+            while True:
+                self.check_alive()
+                try:
+                    return await generate(client, fields)
+                except NotServed:
+                    await asyncio.sleep(POLL_S)
+
+
+@contextmanager
+def serving(config: Path) -> Iterator[Server]:
+    """Runs what `make serve` runs, with another HTTP port and another folder for Ray's files.
+    Stops it, and only it, in the end.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="glimpse-"))  # short: Ray puts sockets in it
+    port = _free_port()
+    patched = folder / "serve_config.yaml"
+    patched.write_text(_with_port(config, port))
+    script = "\n".join(_make_serve()).replace("serve_config.yaml", str(patched))
+    with open(folder / "server.log", "wb") as log:
+        process = subprocess.Popen(
+            ["sh", "-ec", script],
+            cwd=ROOT,
+            env=os.environ | {"RAY_TMPDIR": str(folder)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Server(process, folder, f"http://127.0.0.1:{port}")
+    finally:
+        _stop(process)
+        shutil.rmtree(folder)
+
+
+def _make_serve() -> list[str]:
+    """The commands of the target, less the installation."""
+    make = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.installed", "serve"]
+    return subprocess.check_output(make, cwd=ROOT, text=True).splitlines()
+
+
+def _with_port(config: Path, port: int) -> str:
+    fields = yaml.safe_load(config.read_text())
+    fields.setdefault("http_options", {})["port"] = port
+    return yaml.safe_dump(fields, sort_keys=False)
+
+
+def settings_of(config: Path) -> AppSettings:
+    """The settings of a serve config's first application."""
+    fields = yaml.safe_load(config.read_text())
+    return AppSettings.model_validate(fields["applications"][0].get("args", {}))
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """`serve run` takes its Ray along when it is told to end; what lingers is killed, by its id."""
+    root = psutil.Process(process.pid)
+    everything = [root, *root.children(recursive=True)]
+    for above in [*root.children(), root]:
+        above.terminate()
+    _, lingering = psutil.wait_procs(everything, timeout=STOP_TIMEOUT_S)
+    for each in lingering:
+        each.kill()
+    process.wait()
