@@ -98,12 +98,12 @@ def _text_config(activation: str) -> CLIPTextConfig:
 def _unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
-        block_out_channels=(16, 32),
+        block_out_channels=(16,),
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("UpBlock2D",),
         norm_num_groups=8,
-        attention_head_dim=(2, 4),
+        attention_head_dim=2,
         cross_attention_dim=2 * TEXT_WIDTH,
         use_linear_projection=True,
         addition_embed_type="text_time",

@@ -1,7 +1,6 @@
 """`glimpse.http.generate`: POST / and POST /stream, to the byte."""
 
 import asyncio
-import json
 import logging
 import re
 import time
@@ -11,7 +10,7 @@ import pytest
 from glimpse.errors import StageFailed
 from glimpse.http.generate import StreamCutOff
 from tests.fakes import until
-from tests.unit.glimpse.http.asgi import INPUT, JSON, Exchange, Server
+from tests.unit.glimpse.http.asgi import INPUT, Server
 
 ROOTS = ["", "/glimpse/miniature"]
 
@@ -67,9 +66,9 @@ async def test_a_stream_on_which_nothing_is_sent_has_pings_also_while_steps_are_
     server = Server(ping_interval_s=0.05)
     server.stages.denoiser.step_s = 0.02
     fields = INPUT | {"preview_every": preview_every, "num_inference_steps": 10}
+    began = time.monotonic()
     exchange = await server.open("/stream", fields).ended()
-    pings = exchange.body.count(b": ping\n\n")
-    assert 2 <= pings <= 5  # 0.2 seconds or a little more
+    assert 2 <= exchange.body.count(b": ping\n\n") <= (time.monotonic() - began) / 0.05
     assert exchange.body.startswith(b": ping\n\n" if preview_every == 0 else b"data: ")
     assert all(
         line.startswith((b"data: ", b": ping")) for line in exchange.body.split(b"\n\n")[:-1]
@@ -277,12 +276,3 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.seen.append(self.format(record))
-
-
-async def test_a_wrong_request_is_told_at_once() -> None:
-    began = time.monotonic()
-    exchange = Exchange(Server().app, "/stream", b'{"prompt": ""}', headers=JSON)
-    await exchange.ended()
-    assert exchange.status == 422
-    assert json.loads(exchange.body)["error_type"] == "invalid_request"
-    assert time.monotonic() - began < 1
