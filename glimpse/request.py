@@ -45,6 +45,7 @@ IGNORED_FIELDS = frozenset(
     }
 )
 
+REQUEST_ID = r"[\x21-\x7e]{1,64}"  # visible ASCII: it goes into headers and log lines
 MAX_SEED = 2**32 - 1
 LCM_MAX_STEPS = 50  # the grid that LCM models are distilled on; diffusers' original_inference_steps
 MIN_SIDE_LATENTS = 4
@@ -93,7 +94,7 @@ class GenerationInput(BaseModel):
     preview_size: int = Field(512, ge=16, le=4096, description="Longest side, in pixels.")
     output_format: PictureFormat = "jpeg"
     progress: bool = Field(False, description="An event for every step too.")
-    request_id: str | None = Field(None, pattern=r"^[\x21-\x7e]{1,64}$")
+    request_id: str | None = Field(None, pattern=f"^{REQUEST_ID}$")
 
     @model_validator(mode="after")
     def _one_size(self) -> "GenerationInput":

@@ -38,7 +38,10 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
     routes = APIRouter(tags=["generate"])
 
     async def parse(request: Request) -> GenerationRequest:
-        wanted = service.parse(await read_json_object(request, max_body_bytes))
+        fields = await read_json_object(request, max_body_bytes)
+        if fields.get("request_id") is None:
+            fields["request_id"] = request.state.request_id
+        wanted = service.parse(fields)
         request.state.request_id = wanted.request_id
         return wanted
 

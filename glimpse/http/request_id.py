@@ -1,15 +1,21 @@
 """Every answer says which request it is of."""
 
-from starlette.datastructures import MutableHeaders
+import re
+
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glimpse.request import new_request_id
+from glimpse.request import REQUEST_ID, new_request_id
 
 HEADER = "x-fal-request-id"
+# Serve's own: with it, Serve's log lines and ours have the same id.
+INCOMING_HEADER = "x-request-id"
 
 
 class RequestIdMiddleware:
-    """Gives each HTTP request an id, in `request.state`; a route may put the client's there."""
+    """Gives each HTTP request an id, in `request.state`: the one it comes with, or a new one. A
+    route may put there what the body says.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -19,7 +25,8 @@ class RequestIdMiddleware:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["request_id"] = new_request_id()
+        incoming = Headers(scope=scope).get(INCOMING_HEADER, "")
+        state["request_id"] = incoming if re.fullmatch(REQUEST_ID, incoming) else new_request_id()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

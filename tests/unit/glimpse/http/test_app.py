@@ -37,6 +37,16 @@ async def test_a_request_id_that_is_given_comes_back() -> None:
     assert answer.headers["x-fal-request-id"] == answer.json()["request_id"] == "r1"
 
 
+async def test_serves_own_request_id_is_taken_over_if_it_can_be_sent_back() -> None:
+    ids = []
+    for incoming in ("serve-1", "no spaces"):
+        fields = {"prompt": "x", "request_id": None}
+        answer = await Server().ask("POST", "/", json=fields, headers={"x-request-id": incoming})
+        assert answer.headers["x-fal-request-id"] == answer.json()["request_id"]
+        ids.append(answer.json()["request_id"])
+    assert ids[0] == "serve-1" and re.fullmatch("[0-9a-f]{32}", ids[1])
+
+
 @pytest.mark.parametrize("path", ["/", "/glimpse/miniature"])
 async def test_the_page_is_at_the_root_of_every_alias(path: str) -> None:
     answer = await Server().ask("GET", path)
