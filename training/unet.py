@@ -23,7 +23,7 @@ from training.text import PROJECTION, WIDTH, TextEncoders, load_encoders
 
 # Over all ranks.
 BATCH = 32
-STEPS = 2_000
+STEPS = 5_000
 RATE = 2e-3
 AVERAGE = 0.998
 # Share of captions replaced by "" and share of conditions replaced by zeros, for guidance.
