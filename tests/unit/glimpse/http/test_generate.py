@@ -1,11 +1,14 @@
 """`glimpse.http.generate`: POST / and POST /stream, to the byte."""
 
 import asyncio
+import base64
+import io
 import logging
 import re
 import time
 
 import pytest
+from PIL import Image
 
 from glimpse.errors import StageFailed
 from glimpse.http.generate import StreamCutOff
@@ -237,6 +240,30 @@ async def test_bad_input_is_a_422_that_names_the_field_and_never_the_value() -> 
         assert "4242" not in answer.text
         assert "secret" not in answer.text
         assert answer.headers["x-fal-request-id"]
+    assert server.stages.text_encoder.texts == []
+
+
+def picture_url(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+async def test_an_input_picture_reaches_the_codec() -> None:
+    server = Server()
+    png = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(png, "PNG")
+    fields = INPUT | {"image_url": picture_url(png.getvalue()), "strength": 0.5}
+    exchange = await server.open("/stream", fields).ended()
+    assert server.stages.image_codec.encoded == [(png.getvalue(), 128, 128)]
+    assert exchange.events[-1]["steps"] == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+async def test_what_is_no_picture_is_a_422_before_the_first_byte(data: bytes) -> None:
+    server = Server()
+    for path in ("/", "/stream"):
+        answer = await server.ask("POST", path, json=INPUT | {"image_url": picture_url(data)})
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["loc"] == ["body", "image_url"]
     assert server.stages.text_encoder.texts == []
 
 
