@@ -96,6 +96,8 @@ class Exchange:
     async def ended(self) -> "Exchange":
         await asyncio.wait({self.task}, timeout=5)
         assert self.task.done()
+        if not self.task.cancelled():
+            self.task.exception()  # whoever cares looks again; asyncio complains if no one does
         return self
 
     @property
