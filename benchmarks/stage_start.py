@@ -76,11 +76,10 @@ def _stage(stage: str, settings: Any) -> tuple[Callable[[], Any], Callable[[Any]
                 lambda encoder: encoder.encode(["warm up"]),
             )
         case "Denoiser":
-            import glimpse.engine.loop  # noqa: F401
             from glimpse.families.sdxl import SDXLNetwork
 
             return (
-                lambda: SDXLNetwork(model_source(settings.model)),
+                lambda: _with_engine(SDXLNetwork, model_source(settings.model)),
                 lambda network: network.warm_up(*size),
             )
         case "PreviewDecoder":
@@ -100,6 +99,12 @@ def _stage(stage: str, settings: Any) -> tuple[Callable[[], Any], Callable[[Any]
                 lambda vae: vae.warm_up(*size),
             )
     raise ValueError(stage)
+
+
+def _with_engine(network: Any, source: Any) -> Any:
+    import glimpse.engine.loop  # noqa: F401  it imports diffusers' solvers
+
+    return network(source)
 
 
 def _less_the_second_load(parts: list[Part]) -> list[Part]:
