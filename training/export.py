@@ -32,15 +32,20 @@ def export(work_dir: Path, target: Path) -> None:
     )
     pipeline.to(torch.float16).save_pretrained(target)
     for folder in ("text_encoder", "text_encoder_2"):
-        _load_in_single_precision(target / folder / "config.json")
+        # transformers loads what the config says if nobody names a dtype, diffusers float32.
+        _edit_config(target / folder, dtype="float32")
     tiny = AutoencoderTiny.from_pretrained(work_dir / "vae_tiny")
     tiny.to(torch.float16).save_pretrained(target / "vae_tiny")
+    # diffusers writes this entry, and then warns that it does not expect it.
+    _edit_config(target / "vae_tiny", block_out_channels=None)
 
 
-def _load_in_single_precision(config: Path) -> None:
-    """Have transformers load as diffusers does if nobody names a dtype: it follows the config."""
-    text = json.loads(config.read_text())
-    config.write_text(json.dumps({**text, "dtype": "float32"}, indent=2) + "\n")
+def _edit_config(folder: Path, **entries: str | None) -> None:
+    """Set entries of folder/config.json; None takes one out."""
+    path = folder / "config.json"
+    config = {**json.loads(path.read_text()), **entries}
+    kept = {name: value for name, value in config.items() if name not in entries or entries[name]}
+    path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def megabytes(folder: Path) -> float:

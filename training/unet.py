@@ -23,8 +23,10 @@ from training.text import PROJECTION, WIDTH, TextEncoders, load_encoders
 
 # Over all ranks.
 BATCH = 32
-STEPS = 5_000
+STEPS = 2_800
 RATE = 2e-3
+# Part of the steps before the rate falls.
+HOLD = 0.5
 AVERAGE = 0.998
 # Share of captions replaced by "" and share of conditions replaced by zeros, for guidance.
 EMPTY = 0.06
@@ -154,7 +156,7 @@ def train_unet(rank: int, ranks: int, work_dir: Path, steps: int = STEPS) -> Non
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(unet, ranks)
         clip_gradients(unet, 1.0)
-        muon.step(rate_at(step, steps, RATE, warmup=100, hold=0.35))
+        muon.step(rate_at(step, steps, RATE, warmup=100, hold=HOLD))
         muon.zero_grad()
         average.update(step)
         progress.add(step, loss=loss)
