@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from config.settings import AppSettings
 from deployments.references import Reference, take
 from glimpse import logs
-from glimpse.ports import Job, Priority, StepEvent
+from glimpse.ports import DenoiseOptions, Job, StepEvent
 from glimpse.stage import failing_as
 from glimpse.torch_thread import TorchThread
 
@@ -29,23 +29,14 @@ class Denoiser:
         job: Job,
         conditioning: Reference,
         image: Reference | None,
-        *,
-        emit_denoised_at: frozenset[int],
-        emit_state_at: frozenset[int],
-        resume_from: bytes | None,
-        priority: Priority,
-        deadline_s: float | None,
+        options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
         with failing_as(job.id, "denoise"):
             steps = self._engine.denoise(
                 job,
                 await take(conditioning, "text_encode"),
                 None if image is None else await take(image, "image_encode"),
-                emit_denoised_at=emit_denoised_at,
-                emit_state_at=emit_state_at,
-                resume_from=resume_from,
-                priority=priority,
-                deadline_s=deadline_s,
+                options,
             )
             async with aclosing(steps):
                 async for event in steps:

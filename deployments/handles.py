@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from deployments.references import Reference
 from glimpse.errors import GlimpseError, Overloaded, StageFailed, StageLost
-from glimpse.ports import Job, Latents, Picture, Priority, Stages, StepEvent
+from glimpse.ports import DenoiseOptions, Job, Latents, Picture, Stages, StepEvent
 from glimpse.request import PreviewSpec
 
 
@@ -50,22 +50,13 @@ class RayDenoiser(_Handle):
         job: Job,
         conditioning: Any,
         image: Any,
-        *,
-        emit_denoised_at: frozenset[int],
-        emit_state_at: frozenset[int],
-        resume_from: bytes | None,
-        priority: Priority,
-        deadline_s: float | None,
+        options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
         stream = self._by_reference.options(stream=True).denoise.remote(
             job,
             conditioning,
             image,
-            emit_denoised_at=emit_denoised_at,
-            emit_state_at=emit_state_at,
-            resume_from=resume_from,
-            priority=priority,
-            deadline_s=deadline_s,
+            options,
         )
         try:
             with _translated(self._stage):

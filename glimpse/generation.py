@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageLost
 from glimpse.event_log import Accepted, Cancelled, EventLog, Failed, Final, Preview, Step, Timings
 from glimpse.ports import (
+    DenoiseOptions,
     DenoiseTimings,
     Job,
     Opaque,
@@ -138,11 +139,11 @@ class _Generation:
             job,
             conditioning,
             image,
-            emit_denoised_at=request.preview_steps if shown else frozenset(),
-            emit_state_at=frozenset(),
-            resume_from=None,
-            priority=self._priority,
-            deadline_s=self._deadline_s - (time.monotonic() - self._began),
+            DenoiseOptions(
+                priority=self._priority,
+                deadline_s=self._deadline_s - (time.monotonic() - self._began),
+                emit_denoised_at=request.preview_steps if shown else frozenset(),
+            ),
         )
         event = None
         async with aclosing(steps):

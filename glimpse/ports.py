@@ -41,6 +41,21 @@ class Job:
     strength: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenoiseOptions:
+    """How a job is run; none of it changes the picture.
+
+    `emit_denoised_at` and `emit_state_at` name steps, from 1. `resume_from` is a `state` of an
+    earlier run of the same job. `deadline_s` is what is left, in seconds.
+    """
+
+    priority: Priority
+    deadline_s: float | None
+    emit_denoised_at: frozenset[int] = frozenset()
+    emit_state_at: frozenset[int] = frozenset()
+    resume_from: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class DenoiseTimings:
     """Seconds, as the denoiser measured them."""
@@ -93,18 +108,10 @@ class Denoiser(Stage, Protocol):
         job: Job,
         conditioning: Opaque,
         image: Opaque | None,
-        *,
-        emit_denoised_at: frozenset[int],
-        emit_state_at: frozenset[int],
-        resume_from: bytes | None,
-        priority: Priority,
-        deadline_s: float | None,
+        options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
         """Runs a job; closing the generator cancels it before its next step. `image` is the encoded
         input picture of image to image.
-
-        `emit_denoised_at` and `emit_state_at` name steps (from 1). `resume_from` is a `state` of
-        an earlier run of the same job. `deadline_s` is what is left, in seconds.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from glimpse.ports import (
+    DenoiseOptions,
     DenoiseTimings,
     Job,
     Latents,
@@ -124,17 +125,12 @@ class FakeDenoiser(FakeStage):
         job: Job,
         conditioning: Opaque,
         image: Opaque | None,
-        *,
-        emit_denoised_at: frozenset[int],
-        emit_state_at: frozenset[int],
-        resume_from: bytes | None,
-        priority: Priority,
-        deadline_s: float | None,
+        options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
         self.jobs.append(job)
-        self.emit_denoised_at.append(emit_denoised_at)
-        self.priorities.append(priority)
-        self.deadlines_s.append(deadline_s)
+        self.emit_denoised_at.append(options.emit_denoised_at)
+        self.priorities.append(options.priority)
+        self.deadlines_s.append(options.deadline_s)
         self.given.append((conditioning, image))
         steps = job.num_inference_steps
         if image is not None:
@@ -152,7 +148,7 @@ class FakeDenoiser(FakeStage):
                 yield StepEvent(
                     step,
                     steps,
-                    denoised=_full(step) if step in emit_denoised_at else None,
+                    denoised=_full(step) if step in options.emit_denoised_at else None,
                     latents=_full(job.seed) if step == steps else None,
                     timings=DenoiseTimings(0.5, 1.5) if step == steps else None,
                 )

@@ -12,7 +12,7 @@ from typing import Any
 from glimpse.engine import checkpoint, reference
 from glimpse.engine.job import Network, RunningJob
 from glimpse.errors import DeadlineExceeded
-from glimpse.ports import DenoiseTimings, Job, Priority, StepEvent
+from glimpse.ports import DenoiseOptions, DenoiseTimings, Job, Priority, StepEvent
 from glimpse.tensors import to_array
 from glimpse.torch_thread import TorchThread
 
@@ -36,30 +36,22 @@ class Engine:
         job: Job,
         conditioning: Any,
         image: Any,
-        *,
-        emit_denoised_at: frozenset[int],
-        emit_state_at: frozenset[int],
-        resume_from: bytes | None,
-        priority: Priority,
-        deadline_s: float | None,
+        options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
         """Steps a job and tells of each step. Closing the generator, or cancelling the task that
         waits on it, is seen before the next step.
         """
         arrived = time.monotonic()
-        deadline = None if deadline_s is None else arrived + deadline_s
-        async with self._turns.turn(priority, deadline):
+        deadline = None if options.deadline_s is None else arrived + options.deadline_s
+        async with self._turns.turn(options.priority, deadline):
             began = time.monotonic()
             running = await self._thread.run(
-                reference.begin, job, conditioning, image, self._network, resume_from
+                reference.begin, job, conditioning, image, self._network, options.resume_from
             )
             while not running.done:
                 if deadline is not None and time.monotonic() > deadline:
                     raise DeadlineExceeded("The picture was not ready before its deadline.")
-                step = running.index + 1
-                event = await self._thread.run(
-                    self._step, running, step in emit_denoised_at, step in emit_state_at
-                )
+                event = await self._thread.run(self._step, running, options)
                 if running.done:
                     timings = DenoiseTimings(
                         queue=began - arrived,
@@ -68,14 +60,15 @@ class Engine:
                     event = dataclasses.replace(event, timings=timings)
                 yield event
 
-    def _step(self, job: RunningJob, emit_denoised: bool, emit_state: bool) -> StepEvent:
+    def _step(self, job: RunningJob, options: DenoiseOptions) -> StepEvent:
         denoised = reference.advance(job, self._network)
         self.steps_run += 1
+        step = job.index
         return StepEvent(
-            step=job.index,
+            step=step,
             steps=len(job.solver),
-            denoised=to_array(denoised[0].float()) if emit_denoised else None,
-            state=checkpoint.save(job) if emit_state else None,
+            denoised=to_array(denoised[0].float()) if step in options.emit_denoised_at else None,
+            state=checkpoint.save(job) if step in options.emit_state_at else None,
             latents=to_array(job.latents[0].float()) if job.done else None,
         )
 

@@ -13,13 +13,11 @@ import torch
 from glimpse.engine.job import Posterior, Rows
 from glimpse.engine.loop import Engine
 from glimpse.errors import DeadlineExceeded
-from glimpse.ports import Priority, StepEvent
+from glimpse.ports import DenoiseOptions, Priority, StepEvent
 from glimpse.torch_thread import TorchThread
 from tests.fakes import until
 from tests.tiny_model import scheduler_config
 from tests.unit.glimpse.engine.oracle import make_job
-
-NEVER: frozenset[int] = frozenset()
 
 
 class FakeNetwork:
@@ -69,14 +67,9 @@ def engine(network: FakeNetwork, torch_thread: TorchThread) -> Engine:
 def denoise(
     engine: Engine, name: str = "a", *, steps: int = 4, **changes: Any
 ) -> AsyncGenerator[StepEvent, None]:
-    options: dict[str, Any] = {
-        "emit_denoised_at": NEVER,
-        "emit_state_at": NEVER,
-        "resume_from": None,
-        "priority": Priority.INTERACTIVE,
-        "deadline_s": None,
-    }
-    return engine.denoise(make_job(num_inference_steps=steps), name, None, **(options | changes))
+    usual: dict[str, Any] = {"priority": Priority.INTERACTIVE, "deadline_s": None}
+    options = DenoiseOptions(**(usual | changes))
+    return engine.denoise(make_job(num_inference_steps=steps), name, None, options)
 
 
 async def drain(stream: AsyncGenerator[StepEvent, None]) -> list[StepEvent]:
