@@ -8,9 +8,17 @@ import secrets
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from glimpse.errors import InvalidRequest, invalid
 
@@ -59,6 +67,13 @@ class ImageSize(BaseModel):
     height: int = Field(ge=1, le=16384)
 
 
+# Told apart by type, so that an error is about the one that was meant.
+PresetOrSize = Annotated[
+    Annotated[SizePreset, Tag("preset")] | Annotated[ImageSize, Tag("size")],
+    Discriminator(lambda value: "preset" if isinstance(value, str) else "size"),
+]
+
+
 class GenerationInput(BaseModel):
     """The input as a client sends it, before the model's defaults are filled in."""
 
@@ -73,7 +88,7 @@ class GenerationInput(BaseModel):
         None, ge=0, le=20, description="Above 1, classifier-free guidance is used."
     )
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="null: random, and told.")
-    image_size: SizePreset | ImageSize | None = Field(
+    image_size: PresetOrSize | None = Field(
         None,
         description="A preset chooses the aspect, at the model's native area. "
         "Otherwise the exact size; or use `width` and `height`.",
@@ -231,7 +246,7 @@ def _given(value: T | None, default: T) -> T:
 def _validate(fields: Mapping[str, Any]) -> GenerationInput:
     known = GenerationInput.model_fields
     unknown = fields.keys() - known.keys() - IGNORED_FIELDS
-    problems = [_unknown(_printable(name), known) for name in sorted(unknown)]
+    problems = [_unknown(_printable(name), known) for name in sorted(unknown, key=str)]
     try:
         wanted = GenerationInput.model_validate({k: v for k, v in fields.items() if k in known})
     except ValidationError as failure:
@@ -282,9 +297,11 @@ def _size(wanted: GenerationInput, offer: Offer) -> tuple[int, int]:
 
 
 def nearest_size(width: float, height: float, offer: Offer) -> tuple[int, int]:
-    """The valid size nearest to the one given; the aspect is kept where the area must shrink."""
+    """The valid size nearest to the one given; the aspect is kept where it must shrink."""
     multiple = offer.size_multiple
-    shrink = min(1.0, math.sqrt(offer.max_pixels / (width * height)))
+    shrink = min(
+        1.0, math.sqrt(offer.max_pixels / (width * height)), offer.max_side / max(width, height)
+    )
 
     def snap(side: float) -> int:
         cells = math.floor(side * shrink / multiple + 0.5)

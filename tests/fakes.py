@@ -103,6 +103,7 @@ class FakeDenoiser(FakeStage):
     def __init__(self) -> None:
         super().__init__()
         self.errors: dict[int, Exception] = {}  # raised in place of a step
+        self.cancels_itself_at: int | None = None
         self.last_step: int | None = None  # after which the stream ends, with nothing made
         self.step_s = 0.0
         self.jobs: list[Job] = []
@@ -141,6 +142,8 @@ class FakeDenoiser(FakeStage):
             while step != steps and step != self.last_step:
                 await self._gates[step + 1].wait()
                 await asyncio.sleep(self.step_s)
+                if step + 1 == self.cancels_itself_at:
+                    raise asyncio.CancelledError
                 if step + 1 in self.errors:
                     raise self.errors[step + 1]
                 step += 1

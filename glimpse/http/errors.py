@@ -6,10 +6,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound
+from glimpse.http.leaving import CLIENT_CLOSED_REQUEST, ClientGone
 from glimpse.http.request_id import HEADER
 
 
@@ -47,6 +48,11 @@ def install(app: FastAPI) -> None:
         # error again afterwards, for the server's log.
         return answer(GlimpseError(), {HEADER: request.state.request_id})
 
+    async def gone(request: Request, error: Any) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
     app.add_exception_handler(GlimpseError, ours)
+    app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(ClientGone, gone)
     app.add_exception_handler(HTTPException, routing)
     app.add_exception_handler(Exception, unforeseen)

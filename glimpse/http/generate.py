@@ -9,15 +9,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from glimpse.errors import GlimpseError
-from glimpse.event_log import EventLog, Failed, Final
+from glimpse.event_log import Cancelled, EventLog, Failed, Final
 from glimpse.http.body import read_json_object
 from glimpse.http.leaving import ClientGone, unless_gone
 from glimpse.http.service import Service
 from glimpse.ports import Priority
 from glimpse.protocols import sse
 from glimpse.request import GenerationInput, GenerationRequest
-
-CLIENT_CLOSED_REQUEST = 499  # nginx's, as nobody else has one; it only shows in access logs
 
 # The schema's own definitions, seen from the root of the document.
 DEFINITION = "#/paths/~1stream/post/requestBody/content/application~1json/schema/$defs/{model}"
@@ -54,10 +52,7 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
     async def run(request: Request) -> Response:
         """The finished picture as one JSON answer."""
         wanted = await parse(request)
-        try:
-            final = await unless_gone(request.receive, _final(service, wanted))
-        except ClientGone:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        final = await unless_gone(request.receive, _final(service, wanted))
         return JSONResponse(sse.final_json(final, wanted))
 
     return routes
@@ -110,8 +105,8 @@ class EventStream(Response):
             chunk = sse.encode(event, self._request)
             if chunk is not None:
                 yield chunk
-            if isinstance(event, Failed):
-                raise StreamCutOff(event.error.code)
+            if isinstance(event, Failed | Cancelled):
+                raise StreamCutOff
 
 
 async def _with_pings(

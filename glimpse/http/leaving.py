@@ -8,6 +8,8 @@ from starlette.types import Receive
 
 T = TypeVar("T")
 
+CLIENT_CLOSED_REQUEST = 499  # nginx's, as nobody else has one; it only shows in access logs
+
 
 class ClientGone(Exception):
     """Nobody is there to be answered."""

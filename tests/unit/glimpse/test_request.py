@@ -286,6 +286,20 @@ def test_a_size_can_be_given_in_two_ways_but_not_in_both() -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "wrong"),
+    [
+        ("huge", ["preset"]),
+        ({"width": 64}, ["size", "height"]),
+        (7, ["size"]),
+    ],
+)
+def test_a_wrong_image_size_is_told_of_the_one_that_was_meant(size: Any, wrong: list[str]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(image_size=size)
+    assert [p["loc"] for p in caught.value.problems] == [["body", "image_size", *wrong]]
+
+
+@pytest.mark.parametrize(
     ("width", "height", "near"),
     [
         (100, 128, "104x128"),
@@ -294,6 +308,7 @@ def test_a_size_can_be_given_in_two_ways_but_not_in_both() -> None:
         (24, 64, "32x64"),
         (264, 128, "256x128"),
         (257, 257, "256x256"),
+        (512, 256, "256x128"),
         (16384, 16384, "256x256"),
         (16384, 1, "256x32"),
     ],

@@ -60,9 +60,12 @@ class Server:
 class Exchange:
     """One POST: what the app has sent so far, and the client's end."""
 
-    def __init__(self, app: FastAPI, path: str, *chunks: bytes, headers: Any = JSON) -> None:
+    def __init__(
+        self, app: FastAPI, path: str, *chunks: bytes, headers: Any = JSON, whole: bool = True
+    ) -> None:
         self.sent: list[Message] = []
         self.chunks = list(chunks)  # of the body, that the app has not read
+        self._whole = whole
         self._left = asyncio.Event()
         scope = {
             "type": "http",
@@ -83,7 +86,11 @@ class Exchange:
     async def _receive(self) -> Message:
         if self.chunks:
             chunk = self.chunks.pop(0)
-            return {"type": "http.request", "body": chunk, "more_body": bool(self.chunks)}
+            return {
+                "type": "http.request",
+                "body": chunk,
+                "more_body": bool(self.chunks) or not self._whole,
+            }
         await self._left.wait()
         return {"type": "http.disconnect"}
 

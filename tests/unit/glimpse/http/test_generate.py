@@ -13,7 +13,7 @@ from PIL import Image
 from glimpse.errors import StageFailed
 from glimpse.http.generate import StreamCutOff
 from tests.fakes import until
-from tests.unit.glimpse.http.asgi import INPUT, Server
+from tests.unit.glimpse.http.asgi import INPUT, Exchange, Server
 
 ROOTS = ["", "/glimpse/miniature"]
 
@@ -225,6 +225,21 @@ async def test_a_server_that_cancels_the_request_stops_the_work_and_frees_the_pl
     await until(lambda: server.stages.at_work == 0)
     answer = server.open("/", INPUT | {"num_inference_steps": 1})
     assert (await answer.ended()).status == 200
+
+
+async def test_a_client_that_leaves_while_it_sends_its_body_is_no_error_of_the_servers() -> None:
+    exchange = Exchange(Server().app, "/stream", b'{"prompt": ', whole=False)
+    exchange.leave()
+    await exchange.ended()
+    assert exchange.status == 499
+
+
+async def test_a_stream_that_is_cancelled_from_elsewhere_does_not_end_like_a_success() -> None:
+    server = Server()
+    server.stages.denoiser.cancels_itself_at = 2
+    exchange = await server.open("/stream").ended()
+    assert [event["type"] for event in exchange.events] == ["preview"]
+    assert isinstance(exchange.task.exception(), StreamCutOff)
 
 
 async def test_bad_input_is_a_422_that_names_the_field_and_never_the_value() -> None:
