@@ -29,7 +29,8 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def application(request: pytest.FixtureRequest, tiny_sdxl: Path) -> Iterator[Application]:
-    """A profile as it is, but for the weights, the size, the device and how soon it scales."""
+    """A profile as it is, but for the weights, their precision and place, the size, and how soon
+    it scales."""
     config = yaml.safe_load((FOLDER / f"{request.param}.yaml").read_text())
     wanted = config["applications"][0]
     wanted["args"]["model"].update(
@@ -37,6 +38,7 @@ def application(request: pytest.FixtureRequest, tiny_sdxl: Path) -> Iterator[App
         tiny_vae=str(tiny_sdxl / "vae_tiny"),
         variant=None,
         device="cpu",
+        dtype="float32",  # a CPU takes its time in half precision
         width=64,
         height=64,
     )
