@@ -142,6 +142,7 @@ class _Generation:
             DenoiseOptions(
                 priority=self._priority,
                 deadline_s=self._deadline_s - (time.monotonic() - self._began),
+                emit_at=request.progress_steps if shown else frozenset(),
                 emit_denoised_at=request.preview_steps if shown else frozenset(),
             ),
         )
@@ -149,7 +150,8 @@ class _Generation:
         async with aclosing(steps):
             async for event in steps:
                 if shown:
-                    self._log.append(Step(event.step, event.steps))
+                    if event.step in request.progress_steps:
+                        self._log.append(Step(event.step, event.steps))
                     self._previews.offer(event)
         if event is None or event.latents is None or event.timings is None:
             raise StageFailed("denoise", "The denoiser stopped before the last step; try again.")

@@ -45,15 +45,22 @@ class Job:
 class DenoiseOptions:
     """How a job is run; none of it changes the picture.
 
-    `emit_denoised_at` and `emit_state_at` name steps, from 1. `resume_from` is a `state` of an
-    earlier run of the same job. `deadline_s` is what is left, in seconds.
+    `emit_at`, `emit_denoised_at` and `emit_state_at` name steps, from 1: those that are told of,
+    with an estimate, with a state; the last always is. `resume_from` is a `state` of an earlier
+    run of the same job. `deadline_s` is what is left, in seconds.
     """
 
     priority: Priority
     deadline_s: float | None
+    emit_at: frozenset[int] = frozenset()
     emit_denoised_at: frozenset[int] = frozenset()
     emit_state_at: frozenset[int] = frozenset()
     resume_from: bytes | None = None
+
+    @property
+    def told(self) -> frozenset[int]:
+        """Every step that is told of, but for the last."""
+        return self.emit_at | self.emit_denoised_at | self.emit_state_at
 
 
 @dataclass(frozen=True, slots=True)

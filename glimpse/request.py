@@ -179,6 +179,11 @@ class GenerationRequest:
         return tuple((self.seed + i) % (MAX_SEED + 1) for i in range(self.num_images))
 
     @property
+    def progress_steps(self) -> frozenset[int]:
+        """Steps (from 1) that are told of: all, or none."""
+        return frozenset(range(1, self.steps + 1)) if self.progress else frozenset()
+
+    @property
     def preview_steps(self) -> frozenset[int]:
         """Steps (from 1) whose estimate is shown: the first and every multiple before the last."""
         if self.preview.every == 0:

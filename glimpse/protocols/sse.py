@@ -30,7 +30,7 @@ def encode(event: Event, request: GenerationRequest) -> bytes | None:
                 "seed": request.seed,
                 "request_id": request.request_id,
             }
-        case Step() if request.progress:
+        case Step():
             fields = {"type": "progress", "step": event.step, "steps": event.steps}
         case Final():
             fields = final_json(event, request)

@@ -94,7 +94,7 @@ async def test_the_text_and_the_input_picture_are_encoded_at_the_same_time() -> 
 
 async def test_an_input_picture_goes_to_the_codec_and_from_there_to_the_denoiser() -> None:
     stages = FakeStages()
-    events = await Run(stages, make_request(image=b"picture", strength=0.5)).events()
+    events = await Run(stages, make_request(image=b"picture", strength=0.5, progress=True)).events()
     assert stages.image_codec.encoded == [(b"picture", 128, 128)]
     assert stages.denoiser.given == [("conditioning", "image")]
     assert stages.denoiser.jobs[0].strength == 0.5
@@ -103,7 +103,9 @@ async def test_an_input_picture_goes_to_the_codec_and_from_there_to_the_denoiser
 
 async def test_several_pictures_are_jobs_with_seeds_that_follow_one_another() -> None:
     stages = FakeStages()
-    events = await Run(stages, make_request(num_images=3, seed=MAX_SEED - 1)).events()
+    events = await Run(
+        stages, make_request(num_images=3, seed=MAX_SEED - 1, progress=True)
+    ).events()
     assert [job.seed for job in stages.denoiser.jobs] == [MAX_SEED - 1, MAX_SEED, 0]
     assert len({job.id for job in stages.denoiser.jobs}) == 3
     assert len(stages.text_encoder.texts) == 1
@@ -113,6 +115,13 @@ async def test_several_pictures_are_jobs_with_seeds_that_follow_one_another() ->
     # Steps and previews are of the first picture only.
     assert stages.denoiser.emit_denoised_at == [frozenset({1, 2, 3}), frozenset(), frozenset()]
     assert sum(isinstance(event, Step) for event in events) == 4
+
+
+async def test_steps_are_told_of_only_where_that_is_wanted() -> None:
+    stages = FakeStages()
+    events = await Run(stages, make_request()).events()
+    assert not any(isinstance(event, Step) for event in events)
+    assert any(isinstance(event, Preview) for event in events)
 
 
 async def test_pictures_are_in_the_order_of_their_seeds_whichever_is_first() -> None:

@@ -33,6 +33,7 @@ class FakeNetwork:
         self.begun: list[str] = []  # the conditioning of each job, in the order they began
         self.calls = 0
         self.fail_at: int | None = None
+        self.hold_at: int | None = None  # the call that waits until it is free; None: all
         self.free = threading.Event()
         self.free.set()
 
@@ -46,7 +47,8 @@ class FakeNetwork:
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
         self.calls += 1
-        assert self.free.wait(5)
+        if self.hold_at is None or self.calls == self.hold_at:
+            assert self.free.wait(5)
         if self.calls == self.fail_at:
             raise RuntimeError("out of memory")
         return latents * 0.1
@@ -67,7 +69,11 @@ def engine(network: FakeNetwork, torch_thread: TorchThread) -> Engine:
 def denoise(
     engine: Engine, name: str = "a", *, steps: int = 4, **changes: Any
 ) -> AsyncGenerator[StepEvent, None]:
-    usual: dict[str, Any] = {"priority": Priority.INTERACTIVE, "deadline_s": None}
+    usual: dict[str, Any] = {
+        "priority": Priority.INTERACTIVE,
+        "deadline_s": None,
+        "emit_at": frozenset(range(1, steps)),
+    }
     options = DenoiseOptions(**(usual | changes))
     return engine.denoise(make_job(num_inference_steps=steps), name, None, options)
 
@@ -91,6 +97,12 @@ async def test_every_step_is_told_and_only_what_was_asked_for(engine: Engine) ->
         assert array.shape == (4, 4, 8)
         assert array.dtype == np.float32
     assert engine.steps_run == 4
+
+
+async def test_a_step_that_nobody_asked_for_is_not_told_of(engine: Engine) -> None:
+    asked: dict[str, Any] = {"emit_denoised_at": frozenset({2}), "emit_state_at": frozenset({3})}
+    events = await drain(denoise(engine, steps=5, emit_at=frozenset(), **asked))
+    assert [event.step for event in events] == [2, 3, 5]
 
 
 async def test_what_was_told_of_a_step_does_not_change_with_the_next(engine: Engine) -> None:
@@ -117,12 +129,16 @@ async def test_a_job_goes_on_where_another_engine_left_off(
 async def test_a_closed_stream_runs_no_further_step_and_lets_the_next_job_begin(
     engine: Engine, network: FakeNetwork
 ) -> None:
+    network.free.clear()
+    network.hold_at = 3
     stream = denoise(engine, "a")
     await anext(stream)
     await anext(stream)
+    await until(lambda: network.calls == 3)
     await stream.aclose()
+    network.free.set()
     assert len(await drain(denoise(engine, "b"))) == 4
-    assert network.calls == engine.steps_run == 2 + 4
+    assert network.calls == engine.steps_run == 3 + 4
 
 
 async def test_a_job_cancelled_in_the_middle_of_a_step_runs_no_other(
@@ -207,6 +223,8 @@ async def test_a_job_cancelled_while_it_waits_never_begins(
 async def test_a_job_cancelled_just_as_its_turn_comes_passes_it_on(
     engine: Engine, network: FakeNetwork
 ) -> None:
+    network.free.clear()
+    network.hold_at = 2
     first = denoise(engine, "a")
     await anext(first)
     second = asyncio.create_task(drain(denoise(engine, "b")))
@@ -215,6 +233,7 @@ async def test_a_job_cancelled_just_as_its_turn_comes_passes_it_on(
     await first.aclose()  # the second has its turn, and does not know it yet
     second.cancel()
     await asyncio.wait({second})
+    network.free.set()
     assert len(await third) == 4
     assert network.begun == ["a", "c"]
 

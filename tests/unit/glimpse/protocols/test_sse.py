@@ -33,11 +33,8 @@ def test_the_final_event_has_the_shape_of_a_preview_and_all_pictures_and_timings
     )
 
 
-def test_progress_is_told_only_where_it_is_wanted() -> None:
-    assert sse.encode(Step(2, 4), REQUEST) is None
-    assert sse.encode(Step(2, 4), make_request(progress=True)) == (
-        b'data: {"type":"progress","step":2,"steps":4}\n\n'
-    )
+def test_a_step_is_progress() -> None:
+    assert sse.encode(Step(2, 4), REQUEST) == b'data: {"type":"progress","step":2,"steps":4}\n\n'
 
 
 def test_a_failure() -> None:
