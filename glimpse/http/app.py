@@ -41,7 +41,6 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(RequestIdMiddleware)
-    app.include_router(_health(service, options.version))
     known = [Depends(_known_alias(options.aliases))]
     for prefix, dependencies in (("", []), ("/{owner}/{alias}", known)):
         app.include_router(_page(prefix, options.page), dependencies=dependencies)
@@ -49,6 +48,7 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
             generate.router(prefix, service, options.max_body_bytes, options.ping_interval_s),
             dependencies=dependencies,
         )
+    app.include_router(_health(service, options.version))
     return app
 
 

@@ -24,7 +24,8 @@ INPUT_SCHEMA = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": GenerationInput.model_json_schema(ref_template=DEFINITION)
+                "schema": GenerationInput.model_json_schema(ref_template=DEFINITION),
+                "example": {"prompt": "a red lighthouse by the sea at sunset", "seed": 7},
             }
         },
     }
@@ -43,12 +44,12 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
         request.state.request_id = wanted.request_id
         return wanted
 
-    @routes.post(f"{prefix}/stream", openapi_extra=INPUT_SCHEMA, response_class=Response)
+    @routes.post(f"{prefix}/stream", openapi_extra=INPUT_SCHEMA, response_class=EventStream)
     async def stream(request: Request) -> Response:
         """Previews while the picture is being made, then the picture, as server-sent events."""
         return EventStream(service, await parse(request), ping_interval_s)
 
-    @routes.post(prefix or "/", openapi_extra=INPUT_SCHEMA, response_class=Response)
+    @routes.post(prefix or "/", openapi_extra=INPUT_SCHEMA, response_class=JSONResponse)
     async def run(request: Request) -> Response:
         """The finished picture as one JSON answer."""
         wanted = await parse(request)
@@ -76,10 +77,12 @@ class StreamCutOff(Exception):
 class EventStream(Response):
     """A generation as server-sent events. A client that leaves cancels it."""
 
+    media_type = sse.CONTENT_TYPE
+
     def __init__(
         self, service: Service, request: GenerationRequest, ping_interval_s: float
     ) -> None:
-        super().__init__(media_type=sse.CONTENT_TYPE)
+        super().__init__()
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-store"
         self.headers["x-accel-buffering"] = "no"  # nginx would hold events back
