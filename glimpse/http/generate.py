@@ -44,7 +44,12 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
         request.state.request_id = wanted.request_id
         return wanted
 
-    @routes.post(f"{prefix}/stream", openapi_extra=INPUT_SCHEMA, response_class=EventStream)
+    @routes.post(
+        f"{prefix}/stream",
+        openapi_extra=INPUT_SCHEMA,
+        response_class=Response,
+        responses={200: {"content": {sse.CONTENT_TYPE: {}}}},
+    )
     async def stream(request: Request) -> Response:
         """Previews while the picture is being made, then the picture, as server-sent events."""
         return EventStream(service, await parse(request), ping_interval_s)
@@ -77,12 +82,10 @@ class StreamCutOff(Exception):
 class EventStream(Response):
     """A generation as server-sent events. A client that leaves cancels it."""
 
-    media_type = sse.CONTENT_TYPE
-
     def __init__(
         self, service: Service, request: GenerationRequest, ping_interval_s: float
     ) -> None:
-        super().__init__()
+        super().__init__(media_type=sse.CONTENT_TYPE)
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-store"
         self.headers["x-accel-buffering"] = "no"  # nginx would hold events back
