@@ -1,5 +1,6 @@
 """A real application for tests: a Ray of its own on loopback, and `serve run` in it."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -9,17 +10,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
-import ray
 import yaml
-from ray import serve
-from ray.serve.handle import DeploymentHandle
 
 from config.settings import ROOT
+from tests.integration import driver
 
 # Loopback only; and a token file of the user would turn it on, in some processes and not in others.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -40,9 +40,12 @@ class Application:
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
         self._ports = _free_ports(8)
+        address = f"127.0.0.1:{self._ports[0]}"
         self._num_gpus = num_gpus
+        self._driver = ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), driver.connect, (address,)
+        )
         self._processes: list[subprocess.Popen[bytes]] = []
-        self.address = f"127.0.0.1:{self._ports[0]}"
         self.url = f"http://127.0.0.1:{self._ports[1]}"
         self.log = self._folder / "serve.log"
         http = {**config.get("http_options", {}), "host": "127.0.0.1", "port": self._ports[1]}
@@ -52,7 +55,7 @@ class Application:
         )
         self._env = {
             **os.environ,
-            "RAY_ADDRESS": self.address,
+            "RAY_ADDRESS": address,
             "RAY_TMPDIR": str(self._folder),
             "RAY_USAGE_STATS_ENABLED": "0",
             **(env or {}),
@@ -77,31 +80,13 @@ class Application:
         self._stop()
 
     def steps_run(self) -> int:
-        """Steps that the denoiser has run, by its own count."""
-        steps: int = self._handle("Denoiser").ping.remote().result(timeout_s=30)["steps_run"]
-        return steps
-
-    def kill(self, deployment: str) -> None:
-        """Kills every replica of a deployment, without warning."""
-        self._connect()
-        for actor in ray.util.list_named_actors(all_namespaces=True):
-            if f"#{deployment}#" in actor["name"]:
-                ray.kill(ray.get_actor(**actor))
+        return self._driver.submit(driver.steps_run).result(60)
 
     def replicas(self, deployment: str) -> int:
-        """How many replicas of a deployment are running."""
-        self._connect()
-        status = serve.status().applications["glimpse"].deployments[deployment]
-        running: int = status.replica_states.get("RUNNING", 0)
-        return running
+        return self._driver.submit(driver.replicas, deployment).result(60)
 
-    def _handle(self, deployment: str) -> DeploymentHandle:
-        self._connect()
-        return serve.get_deployment_handle(deployment, "glimpse")
-
-    def _connect(self) -> None:
-        if not ray.is_initialized():
-            ray.init(self.address, namespace="serve", log_to_driver=False, logging_level="ERROR")
+    def kill(self, deployment: str) -> None:
+        self._driver.submit(driver.kill, deployment).result(60)
 
     def logs(self) -> str:
         return self.log.read_text(errors="replace")
@@ -149,7 +134,7 @@ class Application:
             raise RuntimeError(f"it does not become ready:\n{self.logs()[-4000:]}") from None
 
     def _stop(self) -> None:
-        ray.shutdown()
+        self._driver.shutdown()
         for process in reversed(self._processes):  # serve first: it takes its application down
             process.send_signal(signal.SIGINT)
             try:

@@ -1,0 +1,32 @@
+"""What a test asks of an application's Ray, run in a process of its own: a process can be a driver
+of one Ray at a time, and Serve never forgets the first."""
+
+import ray
+from ray import serve
+
+APPLICATION = "glimpse"
+
+
+def connect(address: str) -> None:
+    ray.init(address, namespace="serve", log_to_driver=False, logging_level="ERROR")
+
+
+def steps_run() -> int:
+    """Steps that the denoiser has run, by its own count."""
+    handle = serve.get_deployment_handle("Denoiser", APPLICATION)
+    steps: int = handle.ping.remote().result(timeout_s=30)["steps_run"]
+    return steps
+
+
+def replicas(deployment: str) -> int:
+    """How many replicas of a deployment are running."""
+    status = serve.status().applications[APPLICATION].deployments[deployment]
+    running: int = status.replica_states.get("RUNNING", 0)
+    return running
+
+
+def kill(deployment: str) -> None:
+    """Kills every replica of a deployment, without warning."""
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if f"#{deployment}#" in actor["name"]:
+            ray.kill(ray.get_actor(**actor))
