@@ -3,6 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 # 3.11 where there is one, because requirements.lock is made for it.
 PYTHON ?= $(shell command -v python3.11 || echo python3)
+CONFIG ?= serve_config.yaml
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TORCH = $(shell grep '^torch==' requirements.lock)
@@ -14,9 +15,9 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 # A Ray of its own, even where another runs or RAY_ADDRESS names one.
-serve: $(INSTALLED)  ## start the server of serve_config.yaml on this machine
-	$(BIN)/python -m config.check serve_config.yaml
-	RAY_USAGE_STATS_ENABLED=0 $(BIN)/serve run --address local serve_config.yaml
+serve: $(INSTALLED)  ## start the server of CONFIG (serve_config.yaml) on this machine
+	$(BIN)/python -m config.check $(CONFIG)
+	RAY_USAGE_STATS_ENABLED=0 $(BIN)/serve run --address local $(CONFIG)
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/pytest
@@ -31,7 +32,7 @@ check: $(INSTALLED)  ## lint, format, types, import rules and every serve config
 train: $(INSTALLED)  ## make the built-in model again
 	$(BIN)/python -m training
 
-bench: $(INSTALLED)  ## measure a running server
+bench: $(INSTALLED)  ## measure the service, and rewrite docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove .venv, caches and build leftovers; never .train

@@ -1,9 +1,14 @@
 """The application's own settings: the `args` of a serve config. Every default lives here."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+# The first part of paths that are, or will be, something else than a fal app.
+RESERVED_OWNERS = frozenset(
+    {"api", "docs", "health", "queue", "realtime", "stream", "tokens", "v1", "webrtc", "ws"}
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,7 +41,6 @@ class ModelSettings(Settings):
     num_inference_steps: int = Field(20, ge=1, le=100)
     guidance_scale: float = Field(4.5, ge=0, le=20)
     scheduler: Literal["euler", "euler_ancestral", "dpmpp_2m", "ddim", "unipc", "lcm"] = "euler"
-    size_multiple: int = Field(8, ge=1, description="The model's latent factor.")
     max_side: int = Field(256, ge=32, description="Pixels; larger requests are refused.")
     max_pixels: int = Field(256 * 256, ge=32 * 32, description="Of width times height.")
 
@@ -64,11 +68,23 @@ class DecoderSettings(StageSettings):
     channels_last: bool = Field(True, description="Memory layout; faster for decoders.")
 
 
+def _not_reserved(alias: str) -> str:
+    owner = alias.partition("/")[0]
+    if owner in RESERVED_OWNERS:
+        raise ValueError(f"{owner} is a route of the server's own, and cannot be an owner")
+    return alias
+
+
+Alias = Annotated[
+    str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$"), AfterValidator(_not_reserved)
+]
+
+
 class IngressSettings(Settings):
-    aliases: tuple[str, ...] = Field(
+    aliases: tuple[Alias, ...] = Field(
         ("glimpse/miniature",), description="fal app ids, owner/alias, this application answers to."
     )
-    max_generations: int = Field(32, ge=1, description="At once; more are told 429.")
+    max_pictures: int = Field(32, ge=4, description="Made or waiting at once; more: 429.")
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_input_bytes: int = Field(10 * 2**20, ge=1024, description="Of one input picture.")
     deadline_s: float = Field(300, gt=0, description="From accepted to the final picture.")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from deployments.references import Reference
@@ -28,9 +28,9 @@ class _Handle:
         counters: dict[str, Any] = await self._result(self._by_value.ping.remote())
         return counters
 
-    async def _result(self, response: DeploymentResponse[Any]) -> Any:
+    async def _result(self, response: DeploymentResponse[Any], stage: str | None = None) -> Any:
         try:
-            with _translated(self._stage):
+            with _translated(stage or self._stage):
                 return await response
         finally:
             response.cancel()
@@ -84,7 +84,7 @@ class RayImageCodec(_Handle):
 
     async def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Reference:
         reference: Reference = await self._result(
-            self._by_reference.encode.remote(request_id, picture, width, height)
+            self._by_reference.encode.remote(request_id, picture, width, height), "image_encode"
         )
         return reference
 
@@ -115,5 +115,5 @@ def _translated(stage: str) -> Iterator[None]:
         raise (StageLost if isinstance(cause, RayError) else StageFailed)(stage) from failure
     except BackPressureError:
         raise Overloaded(f"The {stage} stage is full; please try again.") from None
-    except (RayError, RayServeException) as failure:
+    except Exception as failure:  # of Ray, of Serve, and gRPC's own, which Serve lets through
         raise StageLost(stage) from failure

@@ -1,5 +1,6 @@
 """The HTTP edge: every door, over handles of the stages."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
@@ -8,9 +9,12 @@ from ray.serve.handle import DeploymentHandle
 from config.settings import ROOT, AppSettings
 from deployments import handles
 from glimpse import logs
+from glimpse.families import LATENT_FACTOR
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.service import Service
 from glimpse.request import Offer
+
+logger = logging.getLogger("glimpse.ingress")
 
 
 class Ingress:
@@ -23,11 +27,12 @@ class Ingress:
         image_codec: DeploymentHandle,
     ) -> None:
         logs.configure(settings.log_level)
+        logger.info("settings: %s", settings.model_dump_json())
         self._settings = settings
         self._service = Service(
             handles.stages(text_encoder, denoiser, preview_decoder, image_codec),
             _offer(settings),
-            max_generations=settings.ingress.max_generations,
+            max_pictures=settings.ingress.max_pictures,
             deadline_s=settings.ingress.deadline_s,
             event_log_capacity=settings.ingress.event_log_capacity,
         )
@@ -54,7 +59,7 @@ def _offer(settings: AppSettings) -> Offer:
         default_steps=model.num_inference_steps,
         default_guidance_scale=model.guidance_scale,
         default_scheduler=model.scheduler,
-        size_multiple=model.size_multiple,
+        size_multiple=LATENT_FACTOR,
         max_side=model.max_side,
         max_pixels=model.max_pixels,
         max_input_bytes=settings.ingress.max_input_bytes,

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import EncodedImage
 from glimpse.families.sdxl import ModelSource
 from glimpse.pictures import encode_final, encode_preview, open_input
@@ -24,8 +25,7 @@ class TinyVAE:
         self._vae = _laid_out(source.part(AutoencoderTiny, None), channels_last)
 
     def warm_up(self, width: int, height: int) -> None:
-        factor = 2 ** (len(self._vae.config.decoder_block_out_channels) - 1)
-        self.decode(_zeros(self._vae.config.latent_channels, width // factor, height // factor))
+        self.decode(_zeros(self._vae.config.latent_channels, width, height))
 
     def decode(self, denoised: Latents) -> Image.Image:
         """A denoised estimate [C, h, w] as a picture, factor times as large."""
@@ -46,13 +46,16 @@ class FullVAE:
 
         self._device = source.device
         vae = source.part(AutoencoderKL, "vae")
+        if vae.config.latents_mean is not None or vae.config.latents_std is not None:
+            raise ValueError(
+                f"{source.path}: a VAE with latents_mean or latents_std is not supported"
+            )
         if source.dtype == torch.float16 and vae.config.force_upcast:
             vae = vae.float()  # SDXL's VAE overflows in half precision
         self._vae = _laid_out(vae, channels_last)
 
     def warm_up(self, width: int, height: int) -> None:
-        factor = 2 ** (len(self._vae.config.block_out_channels) - 1)
-        self.decode(_zeros(self._vae.config.latent_channels, width // factor, height // factor))
+        self.decode(_zeros(self._vae.config.latent_channels, width, height))
 
     def decode(self, latents: Latents) -> Image.Image:
         """Final latents [C, h, w] as a picture, factor times as large."""
@@ -81,7 +84,8 @@ class FullVAE:
 
 
 def _zeros(channels: int, width: int, height: int) -> Latents:
-    return np.zeros((channels, height, width), np.float32)
+    """Latents of nothing, for a size in pixels."""
+    return np.zeros((channels, height // LATENT_FACTOR, width // LATENT_FACTOR), np.float32)
 
 
 def _laid_out(module: Any, channels_last: bool) -> Any:

@@ -90,7 +90,7 @@ class Overloaded(GlimpseError):
 
 
 class NotReady(GlimpseError):
-    """Starting up or draining."""
+    """Starting up: not every stage has answered yet."""
 
     code = "not_ready"
     status = 503

@@ -43,7 +43,7 @@ class Final:
     steps: int
     pictures: tuple[Picture, ...]
     timings: Timings
-    previews_dropped: int
+    previews_late: int
 
 
 @dataclass(frozen=True, slots=True)

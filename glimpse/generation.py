@@ -23,6 +23,8 @@ from glimpse.request import GenerationRequest
 
 logger = logging.getLogger(__name__)
 
+ENCODING = ("text_encode", "image_encode")
+
 
 async def run(
     request: GenerationRequest,
@@ -63,7 +65,14 @@ async def run(
         log.append(Failed(error))
     else:
         log.append(final)
-        logger.info("done in %.3f s", final.timings.total)
+        logger.info("done in %.3f s, %d previews late", final.timings.total, final.previews_late)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    conditioning: Opaque
+    image: Opaque | None
+    text_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +100,13 @@ class _Generation:
         self._previews = _NewestPreview(stages.preview_decoder, request, log)
 
     async def run(self) -> Final:
-        request, stages = self._request, self._stages
+        request = self._request
         try:
             async with asyncio.TaskGroup() as group:
-                text = group.create_task(
-                    stages.text_encoder.encode(
-                        request.request_id, request.prompt, request.negative_prompt
-                    )
-                )
-                image = None
-                if request.image is not None:
-                    image = await stages.image_codec.encode(
-                        request.request_id, request.image, request.width, request.height
-                    )
-                conditioning = await text
-                encoded_s = time.monotonic() - self._began
                 previews = group.create_task(self._previews.run())
+                encoded = await self._encode()
                 pictures = [
-                    group.create_task(self._picture(index, conditioning, image))
+                    group.create_task(self._picture(index, encoded))
                     for index in range(request.num_images)
                 ]
                 results = [await picture for picture in pictures]
@@ -118,11 +116,48 @@ class _Generation:
         return Final(
             request.steps,
             tuple(result.picture for result in results),
-            self._timings(encoded_s, results),
-            self._previews.dropped,
+            self._timings(encoded.text_s, results),
+            self._previews.late,
         )
 
-    async def _picture(self, index: int, conditioning: Opaque, image: Opaque | None) -> _Result:
+    async def _encode(self) -> _Encoded:
+        request, stages = self._request, self._stages
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            text = group.create_task(
+                stages.text_encoder.encode(
+                    request.request_id, request.prompt, request.negative_prompt
+                )
+            )
+            image = None
+            if request.image is not None:
+                image = group.create_task(
+                    stages.image_codec.encode(
+                        request.request_id, request.image, request.width, request.height
+                    )
+                )
+            await text
+            text_s = time.monotonic() - began
+        return _Encoded(text.result(), image and image.result(), text_s)
+
+    async def _picture(self, index: int, encoded: _Encoded) -> _Result:
+        try:
+            last = await self._denoise(index, encoded)
+        except StageLost as lost:
+            if lost.stage not in ENCODING:
+                raise
+            # What was encoded went with its encoder, before the first step: it is made again.
+            last = await self._denoise(index, await self._encode())
+        if last is None or last.latents is None or last.timings is None:
+            raise StageFailed("denoise", "The denoiser stopped before the last step; try again.")
+        began = time.monotonic()
+        picture = await self._stages.image_codec.decode(
+            self._request.request_id, last.latents, self._request.output_format
+        )
+        return _Result(picture, last.timings, time.monotonic() - began)
+
+    async def _denoise(self, index: int, encoded: _Encoded) -> StepEvent | None:
+        """Runs the job of one picture, and gives the last that was told of it."""
         request = self._request
         shown = index == 0  # previews and progress are of the first picture
         job = Job(
@@ -135,37 +170,27 @@ class _Generation:
             scheduler=request.scheduler,
             strength=request.strength,
         )
-        steps = self._stages.denoiser.denoise(
-            job,
-            conditioning,
-            image,
-            DenoiseOptions(
-                priority=self._priority,
-                deadline_s=self._deadline_s - (time.monotonic() - self._began),
-                emit_at=request.progress_steps if shown else frozenset(),
-                emit_denoised_at=request.preview_steps if shown else frozenset(),
-            ),
+        options = DenoiseOptions(
+            priority=self._priority,
+            deadline_s=self._deadline_s - (time.monotonic() - self._began),
+            emit_at=request.progress_steps if shown else frozenset(),
+            emit_denoised_at=request.preview_steps if shown else frozenset(),
         )
         event = None
+        steps = self._stages.denoiser.denoise(job, encoded.conditioning, encoded.image, options)
         async with aclosing(steps):
             async for event in steps:
-                if shown:
-                    if event.step in request.progress_steps:
-                        self._log.append(Step(event.step, event.steps))
+                if shown and event.step in request.progress_steps:
+                    self._log.append(Step(event.step, event.steps))
+                if event.denoised is not None:
                     self._previews.offer(event)
-        if event is None or event.latents is None or event.timings is None:
-            raise StageFailed("denoise", "The denoiser stopped before the last step; try again.")
-        began = time.monotonic()
-        picture = await self._stages.image_codec.decode(
-            request.request_id, event.latents, request.output_format
-        )
-        return _Result(picture, event.timings, time.monotonic() - began)
+        return event
 
-    def _timings(self, encoded_s: float, results: list[_Result]) -> Timings:
+    def _timings(self, text_s: float, results: list[_Result]) -> Timings:
         queue = min(r.denoising.queue for r in results)
         return Timings(
             queue=queue,
-            text_encode=encoded_s,
+            text_encode=text_s,
             denoise=max(r.denoising.queue + r.denoising.denoise for r in results) - queue,
             decode=max(r.decode_s for r in results),
             total=time.monotonic() - self._began,
@@ -183,13 +208,11 @@ class _NewestPreview:
         self._log = log
         self._newest: StepEvent | None = None
         self._arrived = asyncio.Event()
-        self.dropped = 0
+        self.late = 0
 
     def offer(self, event: StepEvent) -> None:
-        if event.denoised is None:
-            return
         if self._newest is not None:
-            self.dropped += 1
+            self.late += 1
         self._newest = event
         self._arrived.set()
 
@@ -206,7 +229,7 @@ class _NewestPreview:
                     )
                 except StageLost as failure:  # a picture is not given up for a preview
                     logger.warning("a preview is lost: %s", failure.message)
-                    self.dropped += 1
+                    self.late += 1
                 else:
                     self._log.append(Preview(event.step, event.steps, picture))
 

@@ -41,16 +41,23 @@ def _encode(image: Image.Image, picture_format: str, options: dict[str, int]) ->
 
 
 def check_input(data: bytes) -> None:
-    """Reads no more than the head of a picture. Raises `InvalidRequest` if it is none."""
-    with _opened(data):
-        pass
+    """Raises `InvalidRequest` for what is no picture, or a damaged one."""
+    with _opened(data) as image:
+        image.load()
 
 
 def open_input(data: bytes, width: int, height: int) -> Image.Image:
     """An input picture in RGB, cover-cropped to the size. Raises `InvalidRequest`."""
     with _opened(data) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
     return ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey in 16 bits, which Pillow would cut off at 255, brought down to 8."""
+    if not image.mode.startswith("I"):
+        return image
+    return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
 
 
 @contextmanager

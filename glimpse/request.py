@@ -55,6 +55,7 @@ IGNORED_FIELDS = frozenset(
 
 REQUEST_ID = r"[\x21-\x7e]{1,64}"  # visible ASCII: it goes into headers and log lines
 MAX_SEED = 2**32 - 1
+MAX_PROBLEMS = 20  # told of one input; a body can have a million
 LCM_MAX_STEPS = 50  # the grid that LCM models are distilled on; diffusers' original_inference_steps
 MIN_SIDE_LATENTS = 4
 DEFAULT_STRENGTH = 0.6
@@ -251,7 +252,9 @@ def _given(value: T | None, default: T) -> T:
 def _validate(fields: Mapping[str, Any]) -> GenerationInput:
     known = GenerationInput.model_fields
     unknown = fields.keys() - known.keys() - IGNORED_FIELDS
-    problems = [_unknown(_printable(name), known) for name in sorted(unknown, key=str)]
+    problems = [
+        _unknown(_printable(name), known) for name in sorted(unknown, key=str)[:MAX_PROBLEMS]
+    ]
     try:
         wanted = GenerationInput.model_validate({k: v for k, v in fields.items() if k in known})
     except ValidationError as failure:
@@ -265,7 +268,7 @@ def _validate(fields: Mapping[str, Any]) -> GenerationInput:
                 }
             )
     if problems:
-        raise InvalidRequest(problems)
+        raise InvalidRequest(problems[:MAX_PROBLEMS])
     return wanted
 
 

@@ -104,6 +104,7 @@ class FakeDenoiser(FakeStage):
         super().__init__()
         self.errors: dict[int, Exception] = {}  # raised in place of a step
         self.cancels_itself_at: int | None = None
+        self.lost_once: Exception | None = None  # raised at the start of the next job alone
         self.last_step: int | None = None  # after which the stream ends, with nothing made
         self.step_s = 0.0
         self.jobs: list[Job] = []
@@ -133,6 +134,9 @@ class FakeDenoiser(FakeStage):
         self.priorities.append(options.priority)
         self.deadlines_s.append(options.deadline_s)
         self.given.append((conditioning, image))
+        if self.lost_once is not None:
+            lost, self.lost_once = self.lost_once, None
+            raise lost
         steps = job.num_inference_steps
         if image is not None:
             steps = int(steps * job.strength)

@@ -27,19 +27,20 @@ def begin(
     factor = network.latent_factor
     shape = (1, network.latent_channels, job.height // factor, job.width // factor)
 
-    def draw() -> torch.Tensor:
-        return torch.randn(shape, generator=generator, dtype=network.dtype).to(network.device)
+    def draw(dtype: torch.dtype) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=dtype).to(network.device)
 
     original = None
     if image is not None:
         posterior = network.posterior(image)
-        original = posterior.scale * (posterior.mean + posterior.std * draw())
+        sample = posterior.mean + posterior.std * draw(posterior.mean.dtype)
+        original = (posterior.scale * sample).to(network.dtype)
     running = RunningJob(
         rows=network.rows(conditioning, job.guidance_scale > 1, job.width, job.height),
         solver=solver,
         guidance_scale=job.guidance_scale,
         generator=generator,
-        latents=solver.start(draw(), original),
+        latents=solver.start(draw(network.dtype), original),
     )
     if resume_from is not None:
         checkpoint.restore(running, resume_from)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from glimpse.engine.job import Posterior, Rows
+from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
 from glimpse.tensors import from_array, to_array
 
@@ -74,8 +75,8 @@ class SDXLTextEncoder:
             hidden.append(output.hidden_states[-2])
             pooled = output[0]  # of the second encoder in the end: the only one that projects
         joined = torch.cat(hidden, dim=-1)
-        return [
-            TextEmbedding(to_array(tokens), to_array(pool))
+        return [  # copies: a view would keep the whole batch for as long as one text is cached
+            TextEmbedding(to_array(tokens.clone()), to_array(pool.clone()))
             for tokens, pool in zip(joined, pooled, strict=True)
         ]
 
@@ -91,7 +92,7 @@ class SDXLNetwork:
         self.dtype = source.dtype
         self._unet = source.part(UNet2DConditionModel, "unet")
         self.latent_channels: int = self._unet.config.in_channels
-        self.latent_factor = 8
+        self.latent_factor = LATENT_FACTOR
         # Pooled embeddings and six time ids together fill the projection's input.
         config = self._unet.config
         self._pooled: int = (
@@ -133,8 +134,8 @@ class SDXLNetwork:
 
     def posterior(self, image: EncodedImage) -> Posterior:
         return Posterior(
-            from_array(image.mean, self.device, self.dtype)[None],
-            from_array(image.std, self.device, self.dtype)[None],
+            from_array(image.mean, self.device, torch.float32)[None],
+            from_array(image.std, self.device, torch.float32)[None],
             image.scale,
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound
 from glimpse.http.leaving import CLIENT_CLOSED_REQUEST, ClientGone
@@ -41,7 +41,8 @@ def install(app: FastAPI) -> None:
             return answer(MethodNotAllowed(message), error.headers)
         if error.status_code == 404:
             return answer(NotFound(f"There is nothing at {path}; GET /docs lists what there is."))
-        raise RuntimeError(f"no route raises a {error.status_code}") from error
+        fields = {"detail": error.detail, "message": error.detail, "error_type": "http_error"}
+        return JSONResponse(fields, error.status_code, headers=error.headers)
 
     async def unforeseen(request: Request, error: Exception) -> Response:
         # This goes out past the middleware that sets the header elsewhere. Starlette raises the

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -40,7 +41,7 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
         fields = await read_json_object(request, max_body_bytes)
         if fields.get("request_id") is None:
             fields["request_id"] = request.state.request_id
-        wanted = service.parse(fields)
+        wanted = await service.parse(fields)
         request.state.request_id = wanted.request_id
         return wanted
 
@@ -102,8 +103,9 @@ class EventStream(Response):
 
     async def _send_events(self, log: EventLog, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async for chunk in _with_pings(self._chunks(log), self._ping_interval_s):
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with aclosing(_with_pings(self._chunks(log), self._ping_interval_s)) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _chunks(self, log: EventLog) -> AsyncGenerator[bytes, None]:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glimpse.request import REQUEST_ID, new_request_id
 
 HEADER = "x-fal-request-id"
-# Serve's own: with it, Serve's log lines and ours have the same id.
+# Serve's own. With it Serve's log lines and ours have the same id, unless the body has another.
 INCOMING_HEADER = "x-request-id"
 
 

@@ -24,13 +24,13 @@ class Service:
         stages: Stages,
         offer: Offer,
         *,
-        max_generations: int,
+        max_pictures: int,
         deadline_s: float,
         event_log_capacity: int,
     ) -> None:
         self._stages = stages
         self._offer = offer
-        self._max_generations = max_generations
+        self._max_pictures = max_pictures
         self._deadline_s = deadline_s
         self._event_log_capacity = event_log_capacity
         self._running = 0
@@ -45,7 +45,8 @@ class Service:
         logger.info("every stage is ready")
 
     async def health(self, timeout_s: float) -> dict[str, bool]:
-        """Whether each stage answers in time."""
+        """Whether each stage answers. One that takes its time while there is work is busy, not
+        gone."""
         named = self._named_stages()
 
         async def answers(name: str, stage: Stage) -> bool:
@@ -53,7 +54,7 @@ class Service:
                 async with asyncio.timeout(timeout_s):
                     return await self._answers(name, stage)
             except TimeoutError:
-                return False
+                return self._running > 0
 
         answered = await asyncio.gather(*(answers(*item) for item in named.items()))
         return dict(zip(named, answered, strict=True))
@@ -74,8 +75,13 @@ class Service:
             "image_codec": self._stages.image_codec,
         }
 
-    def parse(self, fields: Mapping[str, Any]) -> GenerationRequest:
+    async def parse(self, fields: Mapping[str, Any]) -> GenerationRequest:
         """The request in a client's fields. Raises `InvalidRequest`."""
+        if fields.get("image_url") is None:
+            return parse_request(fields, self._offer)
+        return await asyncio.to_thread(self._parse_with_picture, fields)  # megabytes, perhaps
+
+    def _parse_with_picture(self, fields: Mapping[str, Any]) -> GenerationRequest:
         request = parse_request(fields, self._offer)
         if request.image is not None:
             check_input(request.image)
@@ -91,9 +97,9 @@ class Service:
         """
         if not self.ready:
             raise NotReady("The server is starting; please try again in a few seconds.")
-        if self._running >= self._max_generations:
+        if self._running + request.num_images > self._max_pictures:
             raise Overloaded("Every place is taken; please try again in a moment.")
-        self._running += 1
+        self._running += request.num_images
         log = EventLog(self._event_log_capacity)
         with logs.request_id(request.request_id):
             run = asyncio.create_task(
@@ -101,12 +107,12 @@ class Service:
                     request, log, self._stages, priority=priority, deadline_s=self._deadline_s
                 )
             )
-        run.add_done_callback(self._leave)
+        run.add_done_callback(lambda _: self._leave(request.num_images))
         try:
             yield log
         finally:
             run.cancel()
             await asyncio.wait([run])
 
-    def _leave(self, run: asyncio.Task[None]) -> None:
-        self._running -= 1
+    def _leave(self, pictures: int) -> None:
+        self._running -= pictures

@@ -77,7 +77,7 @@ def test_several_pictures_have_a_seed_each(application: Application) -> None:
     assert both["images"][1] == second["image"] != both["image"]
 
 
-def test_a_batch_is_drawn_from_an_input_picture(application: Application) -> None:
+def test_a_picture_is_drawn_from_an_input_picture(application: Application) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (256, 200), (250, 120, 30)).save(buffer, "PNG")
     url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -155,7 +155,7 @@ async def test_of_the_previews_that_wait_for_the_decoder_the_newest_wins() -> No
     final = (await run.events())[-1]
     assert isinstance(final, Final)
     assert stages.preview_decoder.steps == [1, 3]
-    assert final.previews_dropped == 1
+    assert final.previews_late == 1
 
 
 async def test_a_picture_that_is_ready_does_not_wait_for_a_late_preview() -> None:
@@ -182,8 +182,17 @@ async def test_a_picture_is_not_given_up_for_a_preview_whose_decoder_is_lost() -
     last_step.set()
     final = (await run.events())[-1]
     assert isinstance(final, Final)
-    assert final.previews_dropped == 3
+    assert final.previews_late == 3
     assert run.previews() == []
+
+
+async def test_what_was_lost_with_its_encoder_is_encoded_again() -> None:
+    stages = FakeStages()
+    stages.denoiser.lost_once = StageLost("text_encode")
+    events = await Run(stages, make_request()).events()
+    assert isinstance(events[-1], Final)
+    assert len(stages.text_encoder.texts) == 2
+    assert len(stages.denoiser.jobs) == 2
 
 
 async def test_without_previews_the_decoder_is_left_alone() -> None:

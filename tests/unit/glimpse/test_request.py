@@ -13,6 +13,7 @@ import pytest
 from glimpse.errors import InvalidRequest
 from glimpse.request import (
     IGNORED_FIELDS,
+    MAX_PROBLEMS,
     MAX_SEED,
     PRESET_ASPECTS,
     GenerationInput,
@@ -215,6 +216,13 @@ def test_any_key_can_be_named_in_an_answer(name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse(image_size={"width": 128, "height": 128, name: 1})
     json.dumps(caught.value.problems, ensure_ascii=False).encode("utf-8")
+
+
+def test_a_body_of_nonsense_is_answered_in_short_and_soon() -> None:
+    nonsense: dict[str, Any] = {f"preview_qualit{n}": n for n in range(20_000)}
+    with pytest.raises(InvalidRequest) as caught:
+        parse(**nonsense, image_size=nonsense)
+    assert len(caught.value.problems) == MAX_PROBLEMS
 
 
 def test_every_problem_is_told_at_once() -> None:

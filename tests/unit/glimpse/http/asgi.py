@@ -23,7 +23,7 @@ class Server:
         self,
         *,
         ready: bool = True,
-        max_generations: int = 2,
+        max_pictures: int = 2,
         deadline_s: float = 5,
         ping_interval_s: float = 5,
     ) -> None:
@@ -31,7 +31,7 @@ class Server:
         self.service = Service(
             self.stages.ports,
             OFFER,
-            max_generations=max_generations,
+            max_pictures=max_pictures,
             deadline_s=deadline_s,
             event_log_capacity=100,
         )

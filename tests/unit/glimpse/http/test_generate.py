@@ -128,7 +128,7 @@ async def test_a_random_seed_is_told() -> None:
 async def test_without_a_place_there_is_a_status_before_the_first_byte(
     path: str, ready: bool
 ) -> None:
-    server = Server(ready=ready, max_generations=0)
+    server = Server(ready=ready, max_pictures=0)
     answer = await server.ask("POST", path, json=INPUT)
     assert answer.status_code == (429 if ready else 503)
     assert answer.headers["retry-after"] == ("1" if ready else "2")
@@ -141,7 +141,7 @@ async def test_without_a_place_there_is_a_status_before_the_first_byte(
 
 
 async def test_a_place_is_free_again_after_every_kind_of_end() -> None:
-    server = Server(max_generations=1)
+    server = Server(max_pictures=1)
     denoiser = server.stages.denoiser
     held = denoiser.hold(2)
     exchange = server.open("/stream")
@@ -213,7 +213,7 @@ async def test_a_client_that_leaves_stops_its_work_before_the_next_step(path: st
 async def test_a_server_that_cancels_the_request_stops_the_work_and_frees_the_place(
     path: str,
 ) -> None:
-    server = Server(max_generations=1)
+    server = Server(max_pictures=1)
     server.stages.denoiser.hold(3)
     exchange = server.open(path)
     await until(lambda: server.stages.denoiser.steps_run == 2)

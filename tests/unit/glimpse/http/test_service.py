@@ -42,7 +42,7 @@ async def test_health_does_not_wait_for_a_stage_that_is_silent() -> None:
 
 
 async def test_no_more_generations_are_admitted_than_there_are_places() -> None:
-    server = Server(max_generations=2)
+    server = Server(max_pictures=2)
     server.stages.denoiser.hold(1)
     async with server.service.generation(REQUEST, Priority.INTERACTIVE):
         async with server.service.generation(REQUEST, Priority.INTERACTIVE):
@@ -53,6 +53,27 @@ async def test_no_more_generations_are_admitted_than_there_are_places() -> None:
         async with server.service.generation(REQUEST, Priority.INTERACTIVE):
             pass
     assert server.stages.at_work == 0
+
+
+async def test_every_picture_takes_a_place() -> None:
+    server = Server(max_pictures=4)
+    server.stages.denoiser.hold(1)
+    three = make_request(num_images=3)
+    async with server.service.generation(three, Priority.INTERACTIVE):
+        with pytest.raises(Overloaded):
+            async with server.service.generation(three, Priority.INTERACTIVE):
+                pass
+        async with server.service.generation(REQUEST, Priority.INTERACTIVE):
+            pass
+
+
+async def test_a_stage_that_is_busy_is_not_taken_for_one_that_is_gone() -> None:
+    server = Server()
+    server.stages.denoiser.hold(1)
+    server.stages.denoiser.silent = True
+    assert (await server.service.health(0.01))["denoiser"] is False
+    async with server.service.generation(REQUEST, Priority.INTERACTIVE):
+        assert (await server.service.health(0.01))["denoiser"] is True
 
 
 async def test_leaving_before_the_end_cancels_and_after_it_changes_nothing() -> None:
@@ -69,7 +90,7 @@ async def test_leaving_before_the_end_cancels_and_after_it_changes_nothing() -> 
 
 
 async def test_a_place_is_given_back_also_when_leaving_is_interrupted() -> None:
-    server = Server(max_generations=1)
+    server = Server(max_pictures=1)
     server.stages.denoiser.hold(1)
 
     async def use() -> None:

@@ -1,0 +1,46 @@
+"""`deployments.handles`: Ray's exceptions as ours. Ray is imported, never started."""
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import BackPressureError
+
+from deployments.handles import _translated
+from glimpse.errors import GlimpseError, Overloaded, StageFailed, StageLost, invalid
+
+
+def of_a_task(cause: Exception) -> Exception:
+    """As it arrives from a replica that raised `cause`."""
+    error = RayTaskError("encode", "Traceback …", cause)
+    return error.as_instanceof_cause()  # type: ignore[no-any-return]
+
+
+OURS = invalid("image_url", "is damaged")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (of_a_task(OURS), type(OURS)),
+        (of_a_task(StageFailed("denoise")), StageFailed),
+        (of_a_task(ValueError("internals")), StageFailed),
+        (of_a_task(ActorDiedError()), StageLost),
+        (ActorDiedError(), StageLost),
+        (TaskCancelledError(), StageLost),
+        (BackPressureError(num_queued_requests=1, max_queued_requests=1), Overloaded),
+        (RuntimeError("Unexpected error of gRPC"), StageLost),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value.__name__,
+)
+def test_what_arrives_from_ray(raised: Exception, expected: type[GlimpseError]) -> None:
+    with pytest.raises(GlimpseError) as caught:
+        with _translated("denoise"):
+            raise raised
+    assert type(caught.value) is expected
+    assert "internals" not in caught.value.message and "Traceback" not in caught.value.message
+
+
+def test_what_a_stage_says_is_wrong_arrives_whole() -> None:
+    with pytest.raises(type(OURS)) as caught:
+        with _translated("image_encode"):
+            raise of_a_task(OURS)
+    assert caught.value.problems == OURS.problems
