@@ -24,11 +24,12 @@ class TextEncoder:
         self._cache: LRUCache[str, TextEmbedding] = LRUCache(settings.text_encoder.cache_size)
         self._thread = TorchThread(settings.text_encoder.threads)
         self._encoder = self._thread.call(_load, settings)
+        self._texts = self._calls = 0
         self._embed.set_max_batch_size(settings.text_encoder.max_batch_size)
         self._embed.set_batch_wait_timeout_s(settings.text_encoder.batch_wait_s)
 
     async def ping(self) -> dict[str, Any]:
-        return {"cached": len(self._cache)}
+        return {"texts": self._texts, "calls": self._calls}
 
     async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Reference:
         texts = [prompt] if negative_prompt is None else [prompt, negative_prompt]
@@ -44,6 +45,8 @@ class TextEncoder:
 
     @serve.batch  # type: ignore[untyped-decorator]
     async def _embed(self, texts: Sequence[str]) -> list[TextEmbedding]:
+        self._texts += len(texts)
+        self._calls += 1
         return await self._thread.run(self._encoder.encode, texts)
 
 

@@ -80,7 +80,10 @@ class Application:
         self._stop()
 
     def steps_run(self) -> int:
-        return self._driver.submit(driver.steps_run).result(60)
+        return self.counters("Denoiser")["steps_run"]
+
+    def counters(self, deployment: str) -> dict[str, int]:
+        return self._driver.submit(driver.counters, deployment).result(60)
 
     def replicas(self, deployment: str) -> int:
         return self._driver.submit(driver.replicas, deployment).result(60)

@@ -11,11 +11,11 @@ def connect(address: str) -> None:
     ray.init(address, namespace="serve", log_to_driver=False, logging_level="ERROR")
 
 
-def steps_run() -> int:
-    """Steps that the denoiser has run, by its own count."""
-    handle = serve.get_deployment_handle("Denoiser", APPLICATION)
-    steps: int = handle.ping.remote().result(timeout_s=30)["steps_run"]
-    return steps
+def counters(deployment: str) -> dict[str, int]:
+    """What a stage has done so far, by its own count."""
+    handle = serve.get_deployment_handle(deployment, APPLICATION)
+    counted: dict[str, int] = handle.ping.remote().result(timeout_s=30)
+    return counted
 
 
 def replicas(deployment: str) -> int:

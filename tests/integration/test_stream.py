@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fal_client
@@ -57,6 +58,22 @@ def test_a_stream_on_the_wire(application: Application, prefix: str) -> None:
         not line or line.startswith(("data: {", ": ping")) for line in answer.text.split("\n")
     )
     check_events(events(answer.text))
+
+
+def test_texts_are_encoded_in_batches_and_once(application: Application) -> None:
+    def ask(prompt: str) -> None:
+        wanted = {"prompt": prompt, "num_inference_steps": 1}
+        assert httpx.post(application.url, json=wanted, timeout=60).status_code == 200
+
+    prompts = [f"{number} windmills" for number in range(12)]
+    before = application.counters("TextEncoder")
+    with ThreadPoolExecutor(len(prompts)) as clients:
+        list(clients.map(ask, prompts))
+    after = application.counters("TextEncoder")
+    assert after["texts"] - before["texts"] == len(prompts)
+    assert after["calls"] - before["calls"] < len(prompts)
+    ask(prompts[0])
+    assert application.counters("TextEncoder") == after
 
 
 def test_progress_is_told_on_request(application: Application) -> None:

@@ -1,14 +1,18 @@
 """`glimpse.families.sdxl`: what the pipeline encodes, and rows in, rows out."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLPipeline
 
+from glimpse.engine import reference
 from glimpse.families.conditioning import Conditioning, EncodedImage
-from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
+from glimpse.families.sdxl import ModelSource, SDXLNetwork, SDXLTextEncoder
+from tests.unit.glimpse.engine.oracle import make_job
 
 TEXTS = ["a red lighthouse", "", "w " * 200]
 
@@ -95,3 +99,31 @@ def test_a_posterior_is_a_batch_of_one(network: SDXLNetwork) -> None:
     posterior = network.posterior(EncodedImage(mean, std, 0.5))
     assert posterior.mean.shape == posterior.std.shape == (1, 4, 4, 8)
     assert posterior.scale == 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_from_files_of_a_variant(
+    tiny_sdxl: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """As the profiles load SDXL: `variant: fp16`; the pipeline in the same precision is right."""
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl, dtype=dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(tmp_path, variant="fp16")
+    source = ModelSource(str(tmp_path), "fp16", None, dtype, torch.device("cpu"))
+    job = make_job(num_inference_steps=2)
+    (prompt,) = SDXLTextEncoder(source).encode(["a red lighthouse"])
+    network = SDXLNetwork(source)
+    running = reference.begin(job, Conditioning(prompt, None), None, network, None)
+    while not running.done:
+        reference.advance(running, network)
+    expected = pipeline(
+        "a red lighthouse",
+        width=job.width,
+        height=job.height,
+        num_inference_steps=2,
+        guidance_scale=job.guidance_scale,
+        generator=torch.Generator().manual_seed(job.seed),
+        output_type="latent",
+    ).images
+    assert running.latents.dtype == dtype
+    assert torch.equal(running.latents, expected)
