@@ -9,7 +9,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import decoders, machine, memory, report, results, single_client, start, throughput
+from benchmarks import (
+    bad_input,
+    decoders,
+    machine,
+    memory,
+    report,
+    results,
+    single_client,
+    start,
+    throughput,
+)
 from benchmarks.server import Server, serving, settings_of
 from config.settings import ROOT
 
@@ -41,6 +51,8 @@ def everything(config: Path) -> None:
         one = single_client.measure(server, settings)
         _tell("several clients")
         several = throughput.measure(server)
+        _tell("bad input")
+        refused = bad_input.measure(server)
         _tell("memory")
         remembered = memory.measure(server)
     _tell("decoders")
@@ -48,11 +60,12 @@ def everything(config: Path) -> None:
     found = results.Results(
         machine=on,
         minutes=(time.monotonic() - began) / 60,
-        verdicts=results.verdicts(started, remembered, one),
+        verdicts=results.verdicts(started, remembered, one, refused),
         start=started,
         memory=remembered,
         single_client=one,
         throughput=several,
+        bad_input=refused,
         decoders=decoded,
     )
     results.save(found)
@@ -86,6 +99,7 @@ ALONE: dict[str, Callable[[Path], str]] = {
     "start": lambda config: report.start_tables(start.measure(config), os.cpu_count() or 1),
     "single_client": _single_client,
     "throughput": _served(lambda server: report.throughput_table(throughput.measure(server))),
+    "bad_input": _served(lambda server: report.bad_input_line(bad_input.measure(server))),
     "memory": _served(lambda server: report.memory_table(memory.measure(server))),
     "decoders": lambda config: report.decoders_table(decoders.measure(settings_of(config))),
 }

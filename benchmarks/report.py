@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import decoders, memory, single_client, start, throughput
+from benchmarks import bad_input, decoders, memory, single_client, start, throughput
 from benchmarks.machine import Machine
 from benchmarks.results import Results, Verdict
 from benchmarks.samples import Summary
@@ -22,6 +22,7 @@ def write(results: Results, document: Path = DOCUMENT) -> None:
         "start": lambda: start_tables(results.start, results.machine.cores),
         "single_client": lambda: single_client_table(results.single_client),
         "throughput": lambda: throughput_table(results.throughput),
+        "bad_input": lambda: bad_input_line(results.bad_input),
         "memory": lambda: memory_table(results.memory),
         "decoders": lambda: decoders_table(results.decoders),
     }
@@ -152,6 +153,14 @@ def throughput_table(figures: Sequence[throughput.Figure]) -> str:
             )
             for each in figures
         ],
+    )
+
+
+def bad_input_line(figure: bad_input.Figure) -> str:
+    return (
+        f"Over {figure.all.count} refusals of {len(bad_input.REFUSED)} kinds: p50 "
+        f"{_ms(figure.all.p50)} ms, p95 {_ms(figure.all.p95)} ms; the slowest kind, "
+        f"{figure.slowest}, takes {_ms(figure.slowest_s)} ms in the median."
     )
 
 

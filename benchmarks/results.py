@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from benchmarks import decoders, memory, single_client, start, throughput
+from benchmarks import bad_input, decoders, memory, single_client, start, throughput
 from benchmarks.machine import Machine
 from config.settings import ROOT
 
@@ -36,11 +36,15 @@ class Results:
     memory: memory.Figure
     single_client: single_client.Figure
     throughput: list[throughput.Figure]
+    bad_input: bad_input.Figure
     decoders: list[decoders.Figure]
 
 
 def verdicts(
-    start: start.Figure, memory: memory.Figure, single_client: single_client.Figure
+    start: start.Figure,
+    memory: memory.Figure,
+    single_client: single_client.Figure,
+    bad_input: bad_input.Figure,
 ) -> list[Verdict]:
     first_picture = statistics.median(each.first_picture for each in start.starts)
     return [
@@ -49,6 +53,7 @@ def verdicts(
             "one client, no previews: service / pipeline", single_client.over_pipeline, 1.25, ""
         ),
         Verdict("what previews every five steps add", 100 * single_client.previews_add, 10, "%"),
+        Verdict("the slowest kind of bad input is refused", 1000 * bad_input.slowest_s, 100, "ms"),
         Verdict("memory of all processes at rest (PSS)", memory.pss / 1e9, 3, "GB"),
     ]
 
