@@ -34,10 +34,13 @@ def export(work_dir: Path, target: Path) -> None:
     for folder in ("text_encoder", "text_encoder_2"):
         # transformers loads what the config says if nobody names a dtype, diffusers float32.
         _edit_config(target / folder, dtype="float32")
+    for folder in ("unet", "vae"):
+        # Where the training kept its parts is nobody's business.
+        _edit_config(target / folder, _name_or_path=None)
     tiny = AutoencoderTiny.from_pretrained(work_dir / "vae_tiny")
     tiny.to(torch.float16).save_pretrained(target / "vae_tiny")
-    # diffusers writes this entry, and then warns that it does not expect it.
-    _edit_config(target / "vae_tiny", block_out_channels=None)
+    # diffusers writes block_out_channels, and then warns that it does not expect it.
+    _edit_config(target / "vae_tiny", block_out_channels=None, _name_or_path=None)
 
 
 def _edit_config(folder: Path, **entries: str | None) -> None:
