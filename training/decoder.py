@@ -28,7 +28,7 @@ SQUARE_WEIGHT = 3.0
 # The adversary first learns what real pictures are.
 ADVERSARY_FROM = 50
 TINY_WIDTH = 16
-TINY_STEPS = 12_000
+TINY_STEPS = 7_000
 TINY_RATE = 3e-3
 # The tiny decoder is shown unfinished estimates, not only clean latents.
 TINY_NOISE = 0.03
