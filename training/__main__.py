@@ -94,8 +94,8 @@ STAGES: dict[str, tuple[Callable[[Run], None], str | None]] = {
 def main() -> None:
     """Train every part that is not trained yet, export the model and score it.
 
-    Stopping and starting again goes on from the last checkpoint. With no GPU it keeps every core
-    busy for about two hours (two cores with bfloat16 instructions).
+    Stopping and starting again goes on from the last checkpoint. With no GPU it takes
+    about an hour and a quarter on two idle cores with bfloat16 instructions.
     """
     parser = argparse.ArgumentParser(prog="python -m training", description=main.__doc__)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="default: all")
