@@ -45,8 +45,8 @@ class Engine:
         """Steps a job, and tells of the steps that were asked for and of the last. Closing the
         generator, or cancelling the task that waits on it, is seen before the next step.
 
-        The thread goes from step to step by itself: to wait for the event loop between two steps
-        would cost a small network a tenth of its time.
+        The thread goes from step to step by itself, so that the device never waits for the event
+        loop.
         """
         arrived = time.monotonic()
         deadline = math.inf if options.deadline_s is None else arrived + options.deadline_s

@@ -1,8 +1,7 @@
-"""What is refused is refused at once, says what to do, and starts nothing."""
+"""What is refused says what to do, and starts nothing. How soon it is: benchmarks/bad_input.py."""
 
 import json
 import socket
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,8 +9,6 @@ import httpx
 import pytest
 
 from tests.integration.application import Application
-
-WITHIN_S = 1.0  # on a machine that does other things too; how soon it is, a benchmark says
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({}, "prompt"),
@@ -55,15 +52,12 @@ def test_every_row_of_the_input_table(application: Application, path: str) -> No
     with httpx.Client(base_url=application.url) as client:
         client.get("/health")
         for fields, hint in REFUSED:
-            began = time.monotonic()
             answer = client.post(path, json=fields)
-            took = time.monotonic() - began
             assert answer.status_code == 422, fields
             body = answer.json()
             assert hint in body["message"], (fields, body)
             assert body["error_type"] == "invalid_request" and body["detail"]
             assert answer.headers["x-fal-request-id"]
-            assert took < WITHIN_S, (fields, took)
 
 
 @pytest.mark.parametrize(
