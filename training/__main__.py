@@ -58,11 +58,13 @@ class Run:
         work = partial(unet.train_unet, steps=self.steps(unet.STEPS))
         launch(work, self.ranks, self.work_dir)
 
-    def sharpen(self) -> None:
-        decoder.sharpen_decoder(self.work_dir, self.steps(decoder.SHARPEN_STEPS))
-
-    def tiny(self) -> None:
-        decoder.train_tiny(self.work_dir, self.steps(decoder.TINY_STEPS))
+    def decoders(self) -> None:
+        decoder.train_decoders(
+            self.work_dir,
+            self.ranks,
+            sharpen_steps=self.steps(decoder.SHARPEN_STEPS),
+            tiny_steps=self.steps(decoder.TINY_STEPS),
+        )
 
     def export(self) -> None:
         export(self.work_dir, self.output)
@@ -75,8 +77,8 @@ class Run:
         draw_sheets(self.output, self.work_dir)
 
 
-# What each stage leaves behind in the work directory; it is skipped where that exists. Rendering,
-# export and evaluation look for themselves or are always done again.
+# What each stage leaves behind in the work directory; it is skipped where that exists. The others
+# look for themselves, or are always done again.
 STAGES: dict[str, tuple[Callable[[Run], None], str | None]] = {
     "render": (Run.render, None),
     "vae": (Run.vae, "vae"),
@@ -84,8 +86,7 @@ STAGES: dict[str, tuple[Callable[[Run], None], str | None]] = {
     "judge": (Run.judge, "judge-weights.pt"),
     "latents": (Run.latents, None),
     "unet": (Run.unet, "unet"),
-    "sharpen": (Run.sharpen, "vae-sharp"),
-    "tiny": (Run.tiny, "vae_tiny"),
+    "decoders": (Run.decoders, None),
     "export": (Run.export, None),
     "evaluate": (Run.evaluate, None),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +28,20 @@ def launch(work: Callable[[int, int, Path], None], ranks: int, work_dir: Path) -
     with tempfile.TemporaryDirectory() as folder:
         arguments = (work, ranks, work_dir, f"file://{folder}/store")
         spawn(_enter, arguments, nprocs=ranks)  # type: ignore[no-untyped-call]
+
+
+def run_beside(works: Sequence[Callable[[], None]], ranks: int) -> None:
+    """Run works that need nothing of one another, each in a process of its own if `ranks` > 1."""
+    if ranks == 1:
+        for work in works:
+            work()
+    elif works:
+        spawn(_enter_beside, (works,), nprocs=len(works))  # type: ignore[no-untyped-call]
+
+
+def _enter_beside(index: int, works: Sequence[Callable[[], None]]) -> None:
+    torch.set_num_threads(1)
+    works[index]()
 
 
 def _enter(
