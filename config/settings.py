@@ -62,6 +62,12 @@ class TextEncoderSettings(StageSettings):
 
 class DenoiserSettings(StageSettings):
     threads: int = Field(2, ge=1, description="That torch may use inside one operation, on a CPU.")
+    row_budget: int = Field(
+        32,
+        ge=2,
+        description="The most rows of one call of the network; a picture with guidance takes two, "
+        "without one. More share a call on a large device; each call takes longer, too.",
+    )
 
 
 class DecoderSettings(StageSettings):

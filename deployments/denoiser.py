@@ -22,7 +22,7 @@ class Denoiser:
         self._engine = self._thread.call(_load, settings, self._thread)
 
     async def ping(self) -> dict[str, Any]:
-        return {"steps_run": self._engine.steps_run, "waiting": self._engine.waiting}
+        return dict(self._engine.counters)
 
     async def denoise(
         self,
@@ -51,4 +51,4 @@ def _load(settings: AppSettings, thread: TorchThread) -> "Engine":
 
     network = SDXLNetwork(model_source(settings.model))
     network.warm_up(settings.model.width, settings.model.height)
-    return Engine(network, thread)
+    return Engine(network, thread, row_budget=settings.denoiser.row_budget)

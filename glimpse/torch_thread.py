@@ -2,11 +2,14 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class TorchThread:
@@ -40,8 +43,19 @@ class TorchThread:
         """
         return await asyncio.wrap_future(self._executor.submit(function, *args))
 
+    def post(self, function: Callable[..., object], *args: object) -> None:
+        """Runs a function after what waits by now; for any thread, this one included. The function
+        deals with its own failures: one that it lets out is logged, and nothing more.
+        """
+        self._executor.submit(function, *args).add_done_callback(_log_failure)
+
     def close(self) -> None:
         self._executor.shutdown()
+
+
+def _log_failure(done: Future[object]) -> None:
+    if failure := done.exception():
+        logger.error("on the torch thread:", exc_info=failure)
 
 
 def _prepare(threads: int) -> None:

@@ -15,7 +15,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from glimpse.engine import checkpoint, reference
+from glimpse.engine import checkpoint, reference, steps
 from glimpse.engine.job import Network
 from glimpse.ports import Job
 
@@ -80,7 +80,7 @@ def ours(
     image: Any = None,
     resume_from: bytes | None = None,
 ) -> Made:
-    running = reference.begin(job, conditioning, image, network, resume_from)
+    running = steps.begin(job, conditioning, image, network, resume_from)
     made = Made(running.latents, [], [])
     while not running.done:
         made.denoised.append(reference.advance(running, network))

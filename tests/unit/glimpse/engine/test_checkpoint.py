@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from glimpse.engine import checkpoint, reference
+from glimpse.engine import checkpoint, reference, steps
 from glimpse.engine.job import Network
 from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
 from tests.unit.glimpse.engine.oracle import SCHEDULERS, make_job, ours
@@ -58,10 +58,10 @@ def test_image_to_image_goes_on_at_its_own_step(network: Network, scheduler: str
 
 def test_a_job_can_stop_again_and_again(network: Network) -> None:
     job = make_job(scheduler="unipc", num_inference_steps=5)
-    running = reference.begin(job, GIVEN, None, network, None)
+    running = steps.begin(job, GIVEN, None, network, None)
     for _ in range(5):
         reference.advance(running, network)
-        running = reference.begin(job, GIVEN, None, network, checkpoint.save(running))
+        running = steps.begin(job, GIVEN, None, network, checkpoint.save(running))
     assert running.done
     assert torch.equal(running.latents, ours(network, job, GIVEN).latents)
 
@@ -81,4 +81,4 @@ def test_the_state_of_another_job_is_refused(network: Network, change: Any) -> N
     state = ours(network, job, GIVEN).states[1]
     other = dataclasses.replace(job, **change)
     with pytest.raises(ValueError, match="another size or number of steps"):
-        reference.begin(other, GIVEN, None, network, state)
+        steps.begin(other, GIVEN, None, network, state)

@@ -1,8 +1,9 @@
-"""`glimpse.engine.loop`: whose turn it is, what is told of a step, and how a job ends early."""
+"""`glimpse.engine.loop`: who shares a call, what is told of a step, and how a job ends early."""
 
 import asyncio
+import math
 import threading
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from glimpse.engine.job import Posterior, Rows
 from glimpse.engine.loop import Engine
-from glimpse.errors import DeadlineExceeded
+from glimpse.errors import DeadlineExceeded, StageFailed
 from glimpse.ports import DenoiseOptions, Priority, StepEvent
 from glimpse.torch_thread import TorchThread
 from tests.fakes import until
@@ -21,7 +22,10 @@ from tests.unit.glimpse.engine.oracle import make_job
 
 
 class FakeNetwork:
-    """A network that predicts nothing, and stops before a step where a test says so."""
+    """A network that predicts next to nothing; a job's conditioning is its name.
+
+    `calls` has the names of every call; `trouble` is asked before each answers, and may raise.
+    """
 
     device = torch.device("cpu")
     dtype = torch.float32
@@ -30,28 +34,41 @@ class FakeNetwork:
 
     def __init__(self) -> None:
         self.scheduler_config: Mapping[str, Any] = scheduler_config()
-        self.begun: list[str] = []  # the conditioning of each job, in the order they began
-        self.calls = 0
-        self.fail_at: int | None = None
+        self.names: list[str] = []  # of the jobs that have begun
+        self.calls: list[list[str]] = []
+        self.trouble: Callable[[list[str]], object] = lambda names: None
         self.hold_at: int | None = None  # the call that waits until it is free; None: all
         self.free = threading.Event()
         self.free.set()
 
-    def rows(self, conditioning: Any, guided: bool, width: int, height: int) -> Rows:
-        self.begun.append(conditioning)
-        one = torch.zeros(2 if guided else 1, 1, 1)
-        return Rows(one, one[0], one[0])
+    @property
+    def steps(self) -> int:
+        return sum(len(names) for names in self.calls)
+
+    def rows(self, conditioning: str, guided: bool, width: int, height: int) -> Rows:
+        if conditioning == "cannot begin":
+            raise ValueError("no such conditioning")
+        self.names.append(conditioning)
+        number = float(len(self.names) - 1)
+        tokens = torch.full((2 if guided else 1, 1, 1), number)
+        return Rows(tokens, tokens[:, 0], tokens[:, 0])
 
     def posterior(self, image: Any) -> Posterior:
         raise NotImplementedError
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
-        self.calls += 1
-        if self.hold_at is None or self.calls == self.hold_at:
+        assert len(latents) == len(timesteps) == len(rows)
+        numbers = [int(number) for number in rows.tokens.flatten()]
+        names = list(dict.fromkeys(self.names[number] for number in numbers))
+        self.calls.append(names)
+        if self.hold_at is None or len(self.calls) == self.hold_at:
             assert self.free.wait(5)
-        if self.calls == self.fail_at:
-            raise RuntimeError("out of memory")
-        return latents * 0.1
+        self.trouble(names)
+        prediction = latents * 0.1
+        for row, number in enumerate(numbers):
+            if self.names[number] == "NaN":
+                prediction[row] = math.nan
+        return prediction
 
 
 @pytest.fixture
@@ -63,24 +80,34 @@ def network() -> Iterator[FakeNetwork]:
 
 @pytest.fixture
 def engine(network: FakeNetwork, torch_thread: TorchThread) -> Engine:
-    return Engine(network, torch_thread)
+    return Engine(network, torch_thread, row_budget=8)
 
 
 def denoise(
-    engine: Engine, name: str = "a", *, steps: int = 4, **changes: Any
+    engine: Engine, name: str = "a", *, job: dict[str, Any] | None = None, **changes: Any
 ) -> AsyncGenerator[StepEvent, None]:
+    """Four steps with guidance that are all told of, but for `changes` of the options."""
     usual: dict[str, Any] = {
         "priority": Priority.INTERACTIVE,
         "deadline_s": None,
-        "emit_at": frozenset(range(1, steps)),
+        "emit_at": frozenset({1, 2, 3}),
     }
     options = DenoiseOptions(**(usual | changes))
-    return engine.denoise(make_job(num_inference_steps=steps), name, None, options)
+    return engine.denoise(make_job(**(job or {})), name, None, options)
 
 
 async def drain(stream: AsyncGenerator[StepEvent, None]) -> list[StepEvent]:
     async with asyncio.timeout(5):
         return [event async for event in stream]
+
+
+def started(engine: Engine, name: str = "a", **changes: Any) -> asyncio.Task[list[StepEvent]]:
+    return asyncio.create_task(drain(denoise(engine, name, **changes)))
+
+
+async def arrived(engine: Engine, count: int) -> None:
+    """Lets the other tasks run until so many jobs wait for a tick that is held up."""
+    await until(lambda: len(engine._inbox) == count)
 
 
 async def test_every_step_is_told_and_only_what_was_asked_for(engine: Engine) -> None:
@@ -96,12 +123,14 @@ async def test_every_step_is_told_and_only_what_was_asked_for(engine: Engine) ->
         assert array is not None
         assert array.shape == (4, 4, 8)
         assert array.dtype == np.float32
-    assert engine.steps_run == 4
+    counters = engine.counters
+    assert (counters["steps_run"], counters["ticks"], counters["rows_run"]) == (4, 4, 8)
 
 
 async def test_a_step_that_nobody_asked_for_is_not_told_of(engine: Engine) -> None:
     asked: dict[str, Any] = {"emit_denoised_at": frozenset({2}), "emit_state_at": frozenset({3})}
-    events = await drain(denoise(engine, steps=5, emit_at=frozenset(), **asked))
+    steps = {"num_inference_steps": 5}
+    events = await drain(denoise(engine, job=steps, emit_at=frozenset(), **asked))
     assert [event.step for event in events] == [2, 3, 5]
 
 
@@ -123,148 +152,233 @@ async def test_a_job_goes_on_where_another_engine_left_off(
     assert [event.step for event in rest] == [4]
     assert rest[0].latents is not None and whole[3].latents is not None
     assert np.array_equal(rest[0].latents, whole[3].latents)
-    assert network.calls == 5
+    assert network.steps == 5
 
 
-async def test_a_closed_stream_runs_no_further_step_and_lets_the_next_job_begin(
+async def test_jobs_join_and_leave_at_any_step_and_share_calls(
     engine: Engine, network: FakeNetwork
 ) -> None:
+    network.free.clear()
+    network.hold_at = 2
+    tasks = [started(engine, "a")]
+    await until(lambda: len(network.calls) == 2)
+    tasks += [
+        started(engine, "b", job={"scheduler": "dpmpp_2m", "num_inference_steps": 3}),
+        started(engine, "c", job={"guidance_scale": 1.0, "num_inference_steps": 1}),
+    ]
+    await arrived(engine, 2)
+    network.free.set()
+    assert [len(events) for events in await asyncio.gather(*tasks)] == [4, 3, 1]
+    assert network.calls == [["a"], ["a"], ["a", "b", "c"], ["a", "b"], ["b"]]
+    assert engine.counters["rows_run"] == 2 + 2 + 5 + 4 + 2
+
+
+async def test_no_call_exceeds_the_budget_and_what_is_left_over_waits(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    network.free.clear()
+    tasks = [started(engine, "a")]
+    await until(lambda: len(network.calls) == 1)
+    tasks += [started(engine, name) for name in "bcdef"]
+    await arrived(engine, 5)
+    network.free.set()
+    await asyncio.gather(*tasks)
+    assert network.calls[1:4] == [["a", "b", "c", "d"]] * 3
+    assert network.calls[4] == ["b", "c", "d", "e"]
+    assert engine.counters["waiting"] == engine.counters["running"] == 0
+
+
+async def test_jobs_of_different_sizes_take_turns(engine: Engine, network: FakeNetwork) -> None:
+    network.free.clear()
+    tasks = [started(engine, "a")]
+    await until(lambda: len(network.calls) == 1)
+    tasks += [started(engine, "wide", job={"width": 128}), started(engine, "b")]
+    await arrived(engine, 2)
+    network.free.set()
+    await asyncio.gather(*tasks)
+    assert network.calls[1:5] == [["wide"], ["a", "b"], ["wide"], ["a", "b"]]
+
+
+async def test_a_realtime_job_steps_next_and_alone_where_it_fits_no_other(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    network.free.clear()
+    priority = Priority.BACKGROUND
+    tasks = [started(engine, str(n), priority=priority) for n in range(16)]
+    await until(lambda: len(network.calls) == 1)
+    tasks.append(
+        started(engine, "now", job={"height": 64}, priority=Priority.REALTIME, emit_at=frozenset())
+    )
+    await until(lambda: len(engine._inbox) >= 1)
+    network.free.set()
+    await asyncio.gather(*tasks)
+    assert network.calls[1] == ["now"]
+
+
+async def test_a_closed_stream_runs_no_further_step(engine: Engine, network: FakeNetwork) -> None:
     network.free.clear()
     network.hold_at = 3
     stream = denoise(engine, "a")
     await anext(stream)
     await anext(stream)
-    await until(lambda: network.calls == 3)
+    await until(lambda: len(network.calls) == 3)
     await stream.aclose()
     network.free.set()
     assert len(await drain(denoise(engine, "b"))) == 4
-    assert network.calls == engine.steps_run == 3 + 4
+    assert network.calls == [["a"]] * 3 + [["b"]] * 4
 
 
 async def test_a_job_cancelled_in_the_middle_of_a_step_runs_no_other(
     engine: Engine, network: FakeNetwork
 ) -> None:
     network.free.clear()
-    task = asyncio.create_task(drain(denoise(engine, "a")))
-    await until(lambda: network.calls == 1)
+    task = started(engine, "a")
+    await until(lambda: len(network.calls) == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    following = asyncio.create_task(drain(denoise(engine, "b", steps=2)))
+    following = started(engine, "b", emit_at=frozenset())
     network.free.set()
-    assert len(await following) == 2
-    assert network.calls == 1 + 2
+    assert len(await following) == 1
+    assert network.calls == [["a"]] + [["b"]] * 4
+    assert engine.counters["running"] == 0
 
 
-async def test_jobs_take_turns_by_priority_then_deadline_then_age(
+async def test_a_job_cancelled_before_its_first_step_never_begins(
     engine: Engine, network: FakeNetwork
 ) -> None:
     network.free.clear()
-    waiting = [
-        ("first", Priority.BACKGROUND, None),
-        ("background", Priority.BACKGROUND, 1.0),
-        ("no hurry, older", Priority.INTERACTIVE, None),
-        ("no hurry", Priority.INTERACTIVE, None),
-        ("some hurry", Priority.INTERACTIVE, 50.0),
-        ("hurry", Priority.INTERACTIVE, 40.0),
-        ("realtime", Priority.REALTIME, None),
-    ]
-    tasks = []
-    for name, priority, deadline_s in waiting:
-        stream = denoise(engine, name, steps=1, priority=priority, deadline_s=deadline_s)
-        tasks.append(asyncio.create_task(drain(stream)))
-        await asyncio.sleep(0)
-    await until(lambda: network.calls == 1)
-    assert engine.waiting == 6
-    network.free.set()
-    await asyncio.gather(*tasks)
-    assert network.begun == [
-        "first",
-        "realtime",
-        "hurry",
-        "some hurry",
-        "no hurry, older",
-        "no hurry",
-        "background",
-    ]
-    assert engine.waiting == 0
-
-
-async def test_the_wait_for_a_turn_is_the_queue_time(engine: Engine, network: FakeNetwork) -> None:
-    network.free.clear()
-    first = asyncio.create_task(drain(denoise(engine, "a")))
-    await until(lambda: network.calls == 1)
-    second = asyncio.create_task(drain(denoise(engine, "b")))
-    await asyncio.sleep(0.05)
-    network.free.set()
-    (_, _, _, of_first), (_, _, _, of_second) = await first, await second
-    assert of_first.timings is not None and of_second.timings is not None
-    assert of_first.timings.queue < 0.04 < of_first.timings.denoise
-    assert of_second.timings.queue > 0.04
-
-
-async def test_a_job_cancelled_while_it_waits_never_begins(
-    engine: Engine, network: FakeNetwork
-) -> None:
-    network.free.clear()
-    first = asyncio.create_task(drain(denoise(engine, "a")))
-    await until(lambda: network.calls == 1)
-    second = asyncio.create_task(drain(denoise(engine, "b")))
-    third = asyncio.create_task(drain(denoise(engine, "c")))
-    await until(lambda: engine.waiting == 2)
+    first = started(engine, "a")
+    await until(lambda: len(network.calls) == 1)
+    second, third = started(engine, "b"), started(engine, "c")
+    await arrived(engine, 2)
     second.cancel()
     await asyncio.wait({second})
-    assert engine.waiting == 1
     network.free.set()
     await asyncio.gather(first, third)
-    assert network.begun == ["a", "c"]
+    assert network.names == ["a", "c"]
 
 
-async def test_a_job_cancelled_just_as_its_turn_comes_passes_it_on(
+async def test_the_wait_for_the_first_step_is_the_queue_time(
     engine: Engine, network: FakeNetwork
 ) -> None:
     network.free.clear()
-    network.hold_at = 2
-    first = denoise(engine, "a")
-    await anext(first)
-    second = asyncio.create_task(drain(denoise(engine, "b")))
-    third = asyncio.create_task(drain(denoise(engine, "c")))
-    await until(lambda: engine.waiting == 2)
-    await first.aclose()  # the second has its turn, and does not know it yet
-    second.cancel()
-    await asyncio.wait({second})
+    first = started(engine, "a")
+    await until(lambda: len(network.calls) == 1)
+    second = started(engine, "b")
+    await arrived(engine, 1)
+    await asyncio.sleep(0.05)
     network.free.set()
-    assert len(await third) == 4
-    assert network.begun == ["a", "c"]
+    of_first, of_second = (await first)[-1].timings, (await second)[-1].timings
+    assert of_first is not None and of_second is not None
+    assert of_first.queue < 0.04 < of_first.denoise
+    assert of_second.queue > 0.04
 
 
 async def test_past_its_deadline_a_job_stops_before_its_next_step(
     engine: Engine, network: FakeNetwork
 ) -> None:
     network.free.clear()
-    task = asyncio.create_task(drain(denoise(engine, "a", deadline_s=0.02)))
-    await until(lambda: network.calls == 1)
+    late, other = started(engine, "a", deadline_s=0.02), started(engine, "b", deadline_s=5)
+    await until(lambda: len(network.calls) == 1)
     await asyncio.sleep(0.03)
     network.free.set()
     with pytest.raises(DeadlineExceeded):
-        await task
-    assert network.calls == 1
-    assert len(await drain(denoise(engine, "b", deadline_s=5))) == 4
+        await late
+    assert len(await other) == 4
+    assert sum("a" in names for names in network.calls) == 1
 
 
-async def test_a_step_that_fails_ends_its_job_and_no_other(
+async def together(engine: Engine, network: FakeNetwork, *names: str) -> list[Any]:
+    """Jobs that share every call, after one of "first" alone; how each ends."""
+    network.free.clear()
+    first = started(engine, "first", job={"num_inference_steps": 1})
+    await until(lambda: len(network.calls) == 1)
+    tasks = [started(engine, name) for name in names]
+    await arrived(engine, len(names))
+    network.free.set()
+    assert len(await first) == 1
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_call_that_fails_once_is_made_up_for_one_by_one(
     engine: Engine, network: FakeNetwork
 ) -> None:
-    network.fail_at = 2
-    with pytest.raises(RuntimeError, match="out of memory"):
-        await drain(denoise(engine, "a"))
-    assert len(await drain(denoise(engine, "b"))) == 4
-    assert network.begun == ["a", "b"]
+    def trouble(names: list[str]) -> None:
+        if len(network.calls) == 3:
+            raise RuntimeError("a passing fault")
+
+    network.trouble = trouble
+    ends = await together(engine, network, "a", "b")
+    assert [len(events) for events in ends] == [4, 4]
+    assert network.calls[2:6] == [["a", "b"], ["a"], ["b"], ["a", "b"]]
 
 
-async def test_a_job_that_cannot_begin_gives_its_turn_back(
-    engine: Engine, network: FakeNetwork
-) -> None:
+async def test_a_job_that_breaks_the_call_fails_alone(engine: Engine, network: FakeNetwork) -> None:
+    def trouble(names: list[str]) -> None:
+        if "bad" in names:
+            raise RuntimeError("a fault of one row")
+
+    network.trouble = trouble
+    one, bad, two = await together(engine, network, "one", "bad", "two")
+    assert len(one) == len(two) == 4
+    assert isinstance(bad, RuntimeError)
+    assert network.calls[5:] == [["one", "two"]] * 3
+    assert engine.counters["running"] == 0
+
+
+async def test_a_picture_that_becomes_nan_fails_alone(engine: Engine, network: FakeNetwork) -> None:
+    one, bad = await together(engine, network, "one", "NaN")
+    assert len(one) == 4
+    assert isinstance(bad, StageFailed) and "NaN or infinite in step 1" in bad.message
+
+
+async def test_a_job_that_cannot_begin_fails_alone(engine: Engine, network: FakeNetwork) -> None:
+    one, bad = await together(engine, network, "one", "cannot begin")
+    assert len(one) == 4
+    assert isinstance(bad, ValueError)
     with pytest.raises(ValueError):
         await drain(denoise(engine, "a", resume_from=b"no state of anything"))
-    assert len(await drain(denoise(engine, "b"))) == 4
+
+
+async def test_out_of_memory_halves_the_budget_and_loses_no_job(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    def trouble(names: list[str]) -> None:
+        if len(names) > 2:
+            raise torch.OutOfMemoryError
+
+    network.trouble = trouble
+    ends = await together(engine, network, "a", "b", "c", "d")
+    assert [len(events) for events in ends] == [4] * 4
+    assert network.calls[1:3] == [["a", "b", "c", "d"], ["a", "b"]]
+    assert max(len(names) for names in network.calls[2:]) == 2
+    assert engine.counters["row_budget"] == 4
+    assert engine.counters["steps_run"] == 1 + 4 * 4
+
+
+async def test_a_job_that_does_not_fit_by_itself_is_told_so(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    def trouble(names: list[str]) -> None:
+        if "large" in names:
+            raise torch.OutOfMemoryError
+
+    network.trouble = trouble
+    small, large = await together(engine, network, "small", "large")
+    assert len(small) == 4
+    assert isinstance(large, StageFailed) and "ask for a smaller one" in large.message
+
+
+async def test_a_fault_of_the_engine_leaves_nobody_waiting(
+    engine: Engine, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._batcher, "commit", broken)
+        tasks = [started(engine, name) for name in "ab"]
+        for end in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(end, StageFailed)
+    assert len(await drain(denoise(engine, "a"))) == 4

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionXLImg2ImgPipeline
 from PIL import Image
 
 from glimpse.decoders import FullVAE
-from glimpse.engine import reference
+from glimpse.engine import reference, steps
 from glimpse.families.conditioning import Conditioning
 from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
 from tests.unit.glimpse.engine.oracle import (
@@ -124,7 +124,7 @@ def test_jobs_that_take_turns_do_not_touch_each_other(
         make_job(scheduler=name, seed=seed, num_inference_steps=3)
         for seed, name in enumerate(SCHEDULERS)
     ]
-    running = [reference.begin(job, given, None, network, None) for job in jobs]
+    running = [steps.begin(job, given, None, network, None) for job in jobs]
     for _ in range(3):
         for each in running:
             reference.advance(each, network)

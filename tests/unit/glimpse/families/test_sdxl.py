@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from glimpse.engine import reference
+from glimpse.engine import reference, steps
 from glimpse.families.conditioning import Conditioning, EncodedImage
 from glimpse.families.sdxl import ModelSource, SDXLNetwork, SDXLTextEncoder
 from tests.unit.glimpse.engine.oracle import make_job
@@ -113,7 +113,7 @@ def test_half_precision_from_files_of_a_variant(
     job = make_job(num_inference_steps=2)
     (prompt,) = SDXLTextEncoder(source).encode(["a red lighthouse"])
     network = SDXLNetwork(source)
-    running = reference.begin(job, Conditioning(prompt, None), None, network, None)
+    running = steps.begin(job, Conditioning(prompt, None), None, network, None)
     while not running.done:
         reference.advance(running, network)
     expected = pipeline(

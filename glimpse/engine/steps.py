@@ -1,0 +1,90 @@
+"""A job's first latents, and one step of many jobs in one call of the network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from glimpse.engine import checkpoint
+from glimpse.engine.job import Network, Rows, RunningJob
+from glimpse.engine.solver import Solver
+from glimpse.ports import Job
+
+
+def begin(
+    job: Job, conditioning: Any, image: Any, network: Network, resume_from: bytes | None
+) -> RunningJob:
+    """A job before its first step, or at the step where `resume_from` was taken.
+
+    The one generator of a job draws in the order of the diffusers pipeline: the posterior's sample
+    where there is an input picture, then the noise, then what the solver needs. It lives on the
+    CPU, so that a seed means the same picture on every device.
+    """
+    steps = job.num_inference_steps
+    if image is not None:
+        steps = int(steps * job.strength)
+    solver = Solver(job.scheduler, network.scheduler_config, job.num_inference_steps, steps)
+    generator = torch.Generator("cpu").manual_seed(job.seed)
+    factor = network.latent_factor
+    shape = (1, network.latent_channels, job.height // factor, job.width // factor)
+
+    def draw(dtype: torch.dtype) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=dtype).to(network.device)
+
+    original = None
+    if image is not None:
+        posterior = network.posterior(image)
+        sample = posterior.mean + posterior.std * draw(posterior.mean.dtype)
+        original = (posterior.scale * sample).to(network.dtype)
+    running = RunningJob(
+        rows=network.rows(conditioning, job.guidance_scale > 1, job.width, job.height),
+        solver=solver,
+        guidance_scale=job.guidance_scale,
+        generator=generator,
+        latents=solver.start(draw(network.dtype), original),
+    )
+    if resume_from is not None:
+        checkpoint.restore(running, resume_from)
+    return running
+
+
+def predict(jobs: Sequence[RunningJob], network: Network) -> list[torch.Tensor]:
+    """What the network makes of each job's latents, [1, C, h, w], with guidance applied.
+
+    All jobs are rows of one call; each may be at another step. Changes nothing.
+    """
+    predictions = network.predict(
+        torch.cat([_input(job) for job in jobs]),
+        torch.cat([job.solver.timestep(job.index).float().expand(len(job.rows)) for job in jobs]),
+        _joined([job.rows for job in jobs]),
+    )
+    each = torch.split(predictions, [len(job.rows) for job in jobs])
+    return [_guided(job, rows) for job, rows in zip(jobs, each, strict=True)]
+
+
+def advance(job: RunningJob, prediction: torch.Tensor) -> torch.Tensor:
+    """The solver's step. Gives the denoised estimate [1, C, h, w]."""
+    job.latents, denoised = job.solver.step(prediction, job.latents, job.index, job.generator)
+    job.index += 1
+    return denoised
+
+
+def _input(job: RunningJob) -> torch.Tensor:
+    latents = job.solver.scale_input(job.latents, job.index)
+    return latents.repeat(len(job.rows), 1, 1, 1)
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    return Rows(
+        tokens=torch.cat([rows.tokens for rows in parts]),
+        pooled=torch.cat([rows.pooled for rows in parts]),
+        time_ids=torch.cat([rows.time_ids for rows in parts]),
+    )
+
+
+def _guided(job: RunningJob, rows: torch.Tensor) -> torch.Tensor:
+    """Classifier-free guidance, Ho and Salimans 2022, equation 6 as diffusers writes it."""
+    if len(rows) == 1:
+        return rows
+    negative, positive = rows.chunk(2)
+    return negative + job.guidance_scale * (positive - negative)
