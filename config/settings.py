@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+)
 
 # The first part of paths that are, or will be, something else than a fal app.
 RESERVED_OWNERS = frozenset(
@@ -17,21 +24,47 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Colour = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+
+
+class LatentRGBFile(Settings):
+    """What is in a file that `model.latent_rgb` names.
+
+    The mean colour (red, green, blue, in -1 to 1) of the pixels of a latent is `latent @ factors +
+    bias`, the latent as the network sees it: scaled by the VAE's `scaling_factor`.
+    """
+
+    source: str = Field(description="Where the numbers are from.")
+    factors: tuple[Colour, Colour, Colour, Colour] = Field(
+        description="For each channel of a latent; the models served here have four."
+    )
+    bias: Colour
+
+
+MINIATURE = "models/miniature"
+
+
 class ModelSettings(Settings):
     """Which model is served, and what it makes unless asked otherwise."""
 
     path: str = Field(
-        "models/miniature",
+        MINIATURE,
         description="A folder (relative ones count from the repository) or a hub's name, with the "
         "parts of a StableDiffusionXLPipeline.",
     )
     variant: str | None = Field(None, description="Of the weight files, such as fp16.")
     revision: str | None = None
     tiny_vae: str = Field(
-        "models/miniature/vae_tiny",
+        f"{MINIATURE}/vae_tiny",
         description="The AutoencoderTiny of previews: a folder or a hub's name.",
     )
     tiny_vae_revision: str | None = None
+    latent_rgb: str | None = Field(
+        None,
+        description="A JSON file (LatentRGBFile; a relative path counts from the repository) with "
+        "the linear map from latents to colours, for rough previews. Left out: the built-in model "
+        "has its own; of another model late previews are dropped.",
+    )
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda where the replica has one."
@@ -48,6 +81,14 @@ class ModelSettings(Settings):
         """A folder of the repository as an absolute path; anything else as it is."""
         folder = ROOT / path
         return str(folder) if folder.is_dir() else path
+
+    def read_latent_rgb(self) -> LatentRGBFile | None:
+        """What `latent_rgb` names. Raises `OSError`, or `ValueError` where the file is wrong."""
+        path = self.latent_rgb
+        # Not a plain default: another model's colours would be wrong, and rarely seen.
+        if path is None and self.path == MINIATURE:
+            path = f"{MINIATURE}/latent_rgb.json"
+        return LatentRGBFile.model_validate_json((ROOT / path).read_bytes()) if path else None
 
 
 class StageSettings(Settings):
@@ -94,6 +135,12 @@ class IngressSettings(Settings):
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_input_bytes: int = Field(10 * 2**20, ge=1024, description="Of one input picture.")
     deadline_s: float = Field(300, gt=0, description="From accepted to the final picture.")
+    preview_limit_s: float = Field(
+        1,
+        gt=0,
+        description="That the decoding of a preview may take before a rough one is shown; where "
+        "there are none (model.latent_rgb) it has no limit.",
+    )
     ping_interval_s: float = Field(10, gt=0, description="Between comments on a quiet stream.")
     event_log_capacity: int = Field(256, ge=3, description="Events kept of one generation.")
 

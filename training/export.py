@@ -13,15 +13,23 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
+from training.data import TRAIN, load_pixels
+from training.latent_rgb import PICTURES, write_latent_rgb
 from training.text import load_encoders
 from training.unet import new_scheduler
 
 
 def export(work_dir: Path, target: Path) -> None:
-    """Write what StableDiffusionXLPipeline.from_pretrained(target) loads, and target/vae_tiny."""
+    """Write what StableDiffusionXLPipeline.from_pretrained(target) loads, and beside it what makes
+    previews: target/vae_tiny and target/latent_rgb.json.
+    """
     text = load_encoders(work_dir)
+    vae = AutoencoderKL.from_pretrained(work_dir / "vae-sharp")
+    target.mkdir(parents=True, exist_ok=True)
+    pixels = load_pixels(TRAIN, work_dir / "data")[:PICTURES]
+    write_latent_rgb(vae, pixels, target / "latent_rgb.json")
     pipeline = StableDiffusionXLPipeline(
-        vae=AutoencoderKL.from_pretrained(work_dir / "vae-sharp"),
+        vae=vae,
         text_encoder=text.first,
         text_encoder_2=text.second,
         tokenizer=text.tokenizer,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
 from safetensors import safe_open
 
+from config.settings import LatentRGBFile
 from training import text
+from training.data import TRAIN
 from training.decoder import new_tiny
 from training.export import export, megabytes
 from training.unet import new_unet
@@ -31,6 +34,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new_vae().save_pretrained(work_dir / "vae-sharp")
     new_tiny().save_pretrained(work_dir / "vae_tiny")
     new_unet().save_pretrained(work_dir / "unet")
+    (work_dir / "data").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    np.save(work_dir / "data" / f"{TRAIN.name}.npy", noise)
     export(work_dir, work_dir / "model")
     return work_dir / "model"
 
@@ -45,6 +51,11 @@ def test_the_plain_pipeline_loads_and_draws(exported: Path) -> None:
 def test_the_tiny_autoencoder_decodes_the_same_latents(exported: Path) -> None:
     tiny = AutoencoderTiny.from_pretrained(exported / "vae_tiny")
     assert tiny.decode(torch.zeros(1, 4, 8, 8)).sample.shape == (1, 3, 64, 64)
+
+
+def test_the_colours_of_rough_previews_are_beside_it(exported: Path) -> None:
+    colours = LatentRGBFile.model_validate_json((exported / "latent_rgb.json").read_bytes())
+    assert "2 rendered pictures" in colours.source
 
 
 def test_all_weights_are_halves_and_fit(exported: Path) -> None:
