@@ -12,6 +12,8 @@ from glimpse import logs
 from glimpse.families import LATENT_FACTOR
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.service import Service
+from glimpse.latent_rgb import LatentRGB
+from glimpse.ports import RoughPreviews
 from glimpse.request import Offer
 
 logger = logging.getLogger("glimpse.ingress")
@@ -35,6 +37,7 @@ class Ingress:
             max_pictures=settings.ingress.max_pictures,
             deadline_s=settings.ingress.deadline_s,
             event_log_capacity=settings.ingress.event_log_capacity,
+            rough=_rough_previews(settings),
         )
 
     def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
@@ -49,6 +52,14 @@ class Ingress:
                 version=version("glimpse"),
             ),
         )
+
+
+def _rough_previews(settings: AppSettings) -> RoughPreviews | None:
+    colours = settings.model.read_latent_rgb()
+    if colours is None:
+        return None
+    latent_rgb = LatentRGB(colours.factors, colours.bias, LATENT_FACTOR)
+    return RoughPreviews(latent_rgb.preview, settings.ingress.preview_limit_s)
 
 
 def _offer(settings: AppSettings) -> Offer:

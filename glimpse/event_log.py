@@ -22,9 +22,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
+    """A denoised estimate as a picture; `rough` where no decoder made it."""
+
     step: int
     steps: int
     picture: Picture
+    rough: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Final:
+    """`previews_late` counts the estimates that were asked for and dropped; a rough preview is not
+    among them.
+    """
+
     steps: int
     pictures: tuple[Picture, ...]
     timings: Timings

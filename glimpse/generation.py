@@ -6,16 +6,18 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageLost
+from glimpse.errors import DeadlineExceeded, GlimpseError, Overloaded, StageFailed, StageLost
 from glimpse.event_log import Accepted, Cancelled, EventLog, Failed, Final, Preview, Step, Timings
 from glimpse.ports import (
     DenoiseOptions,
     DenoiseTimings,
     Job,
+    Latents,
     Opaque,
     Picture,
     PreviewDecoder,
     Priority,
+    RoughPreviews,
     Stages,
     StepEvent,
 )
@@ -33,9 +35,11 @@ async def run(
     *,
     priority: Priority,
     deadline_s: float,
+    rough: RoughPreviews | None,
 ) -> None:
     """Makes the pictures and tells the log. Ends it with exactly one of Final, Failed, Cancelled.
 
+    Where the preview stage is late or gone `rough` makes previews; without it they are dropped.
     A cancelled task is a cancelled generation: the stages are told before this returns.
     """
     log.append(Accepted())
@@ -48,7 +52,7 @@ async def run(
     )
     try:
         async with asyncio.timeout(deadline_s) as deadline:
-            final = await _Generation(request, log, stages, priority, deadline_s).run()
+            final = await _Generation(request, log, stages, priority, deadline_s, rough).run()
     except asyncio.CancelledError:
         log.append(Cancelled())
         logger.info("cancelled")
@@ -90,6 +94,7 @@ class _Generation:
         stages: Stages,
         priority: Priority,
         deadline_s: float,
+        rough: RoughPreviews | None,
     ) -> None:
         self._request = request
         self._log = log
@@ -97,7 +102,7 @@ class _Generation:
         self._priority = priority
         self._began = time.monotonic()
         self._deadline_s = deadline_s
-        self._previews = _NewestPreview(stages.preview_decoder, request, log)
+        self._previews = _NewestPreview(stages.preview_decoder, rough, request, log)
 
     async def run(self) -> Final:
         request = self._request
@@ -183,7 +188,7 @@ class _Generation:
                 if shown and event.step in request.progress_steps:
                     self._log.append(Step(event.step, event.steps))
                 if event.denoised is not None:
-                    self._previews.offer(event)
+                    self._previews.offer(_Estimate(event.step, event.steps, event.denoised))
         return event
 
     def _timings(self, text_s: float, results: list[_Result]) -> Timings:
@@ -197,41 +202,74 @@ class _Generation:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Estimate:
+    step: int
+    steps: int
+    denoised: Latents
+
+
 class _NewestPreview:
     """Decodes estimates beside denoising, in order. While one is decoded only the newest of those
     that arrive is kept, so that a late preview is dropped and never queued.
     """
 
-    def __init__(self, decoder: PreviewDecoder, request: GenerationRequest, log: EventLog) -> None:
+    def __init__(
+        self,
+        decoder: PreviewDecoder,
+        rough: RoughPreviews | None,
+        request: GenerationRequest,
+        log: EventLog,
+    ) -> None:
         self._decoder = decoder
+        self._rough = rough
         self._request = request
         self._log = log
-        self._newest: StepEvent | None = None
-        self._arrived = asyncio.Event()
+        self._newest: asyncio.Queue[_Estimate] = asyncio.Queue(maxsize=1)
         self.late = 0
 
-    def offer(self, event: StepEvent) -> None:
-        if self._newest is not None:
+    def offer(self, estimate: _Estimate) -> None:
+        if self._newest.full():
+            self._newest.get_nowait()
             self.late += 1
-        self._newest = event
-        self._arrived.set()
+        self._newest.put_nowait(estimate)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            event, self._newest = self._newest, None
-            if event is not None and event.denoised is not None:
-                try:
-                    picture = await self._decoder.decode(
-                        self._request.request_id, event.denoised, self._request.preview
-                    )
-                except StageLost as failure:  # a picture is not given up for a preview
-                    logger.warning("a preview is lost: %s", failure.message)
-                    self.late += 1
-                else:
-                    self._log.append(Preview(event.step, event.steps, picture))
+            estimate = await self._newest.get()
+            picture = await self._decode(estimate)
+            if picture is not None:
+                self._log.append(Preview(estimate.step, estimate.steps, picture))
+            elif self._rough is None:
+                self.late += 1
+            else:
+                await self._show_roughly(estimate, self._rough)
+
+    async def _decode(self, estimate: _Estimate) -> Picture | None:
+        """None where the stage is full or gone, or late and there is something to show instead: a
+        picture is not given up for a preview.
+        """
+        limit_s = None if self._rough is None else self._rough.limit_s
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                return await self._decoder.decode(
+                    self._request.request_id, estimate.denoised, self._request.preview
+                )
+        except (Overloaded, StageFailed) as failure:
+            logger.warning("a preview is lost: %s", failure.message)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            logger.warning("a preview is late, and no longer waited for")
+        return None
+
+    async def _show_roughly(self, estimate: _Estimate, rough: RoughPreviews) -> None:
+        if self._newest.full():
+            self.late += 1
+            estimate = self._newest.get_nowait()
+        picture = await asyncio.to_thread(rough.decode, estimate.denoised, self._request.preview)
+        self._log.append(Preview(estimate.step, estimate.steps, picture, rough=True))
 
 
 def _first(failures: BaseExceptionGroup[Exception]) -> Exception:

@@ -4,12 +4,17 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
 from glimpse.errors import invalid
 from glimpse.ports import Picture
 from glimpse.request import PreviewSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 READABLE = ("JPEG", "PNG", "WEBP")
 # What Pillow raises for them, as damaging pictures at random has shown.
@@ -32,6 +37,12 @@ def encode_preview(image: Image.Image, spec: PreviewSpec) -> Picture:
     if max(image.size) > spec.size:
         image = ImageOps.contain(image, (spec.size, spec.size))
     return _encode(image, spec.format, {"quality": spec.quality})
+
+
+def encode_enlarged(pixels: "NDArray[np.uint8]", times: int, spec: PreviewSpec) -> Picture:
+    """Pixels [h, w, 3] as a preview, made smooth and `times` as large, up to `spec.size`."""
+    side = min(times * max(pixels.shape[:2]), spec.size)
+    return encode_preview(ImageOps.contain(Image.fromarray(pixels), (side, side)), spec)
 
 
 def _encode(image: Image.Image, picture_format: str, options: dict[str, int]) -> Picture:

@@ -1,6 +1,6 @@
 """What the flow talks to: the stages, as Protocols. Bound to Ray handles or to direct calls."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol, TypeAlias
@@ -143,3 +143,15 @@ class Stages:
     denoiser: Denoiser
     preview_decoder: PreviewDecoder
     image_codec: ImageCodec
+
+
+@dataclass(frozen=True, slots=True)
+class RoughPreviews:
+    """What a client is shown in place of a preview whose stage is late, full or gone.
+
+    It is late after `limit_s` seconds. `decode` takes an estimate [C, h, w], needs no stage, is
+    called on a thread and takes some milliseconds.
+    """
+
+    decode: Callable[[Latents, PreviewSpec], Picture]
+    limit_s: float

@@ -15,6 +15,7 @@ from glimpse.ports import (
     Opaque,
     Picture,
     Priority,
+    RoughPreviews,
     Stages,
     StepEvent,
 )
@@ -251,6 +252,16 @@ class FakeStages:
         """Calls of any stage that have not ended."""
         stages = (self.text_encoder, self.denoiser, self.preview_decoder, self.image_codec)
         return sum(stage.open for stage in stages)
+
+
+def rough_previews(limit_s: float) -> RoughPreviews:
+    """Their bytes name the step of the estimate."""
+
+    def decode(denoised: Latents, spec: PreviewSpec) -> Picture:
+        step = int(denoised[0, 0, 0])
+        return Picture(f"rough {step}".encode(), f"image/{spec.format}", 128, 128)
+
+    return RoughPreviews(decode, limit_s)
 
 
 def _opened() -> asyncio.Event:

@@ -10,7 +10,7 @@ from glimpse import generation, logs
 from glimpse.errors import GlimpseError, NotReady, Overloaded
 from glimpse.event_log import EventLog
 from glimpse.pictures import check_input
-from glimpse.ports import Priority, Stage, Stages
+from glimpse.ports import Priority, RoughPreviews, Stage, Stages
 from glimpse.request import GenerationRequest, Offer, parse_request
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,14 @@ class Service:
         max_pictures: int,
         deadline_s: float,
         event_log_capacity: int,
+        rough: RoughPreviews | None,
     ) -> None:
         self._stages = stages
         self._offer = offer
         self._max_pictures = max_pictures
         self._deadline_s = deadline_s
         self._event_log_capacity = event_log_capacity
+        self._rough = rough
         self._running = 0
         self.ready = False
 
@@ -104,7 +106,12 @@ class Service:
         with logs.request_id(request.request_id):
             run = asyncio.create_task(
                 generation.run(
-                    request, log, self._stages, priority=priority, deadline_s=self._deadline_s
+                    request,
+                    log,
+                    self._stages,
+                    priority=priority,
+                    deadline_s=self._deadline_s,
+                    rough=self._rough,
                 )
             )
         run.add_done_callback(lambda _: self._leave(request.num_images))

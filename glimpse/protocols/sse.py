@@ -30,6 +30,8 @@ def encode(event: Event, request: GenerationRequest) -> bytes | None:
                 "seed": request.seed,
                 "request_id": request.request_id,
             }
+            if event.rough:
+                fields["quality"] = "rough"
         case Step():
             fields = {"type": "progress", "step": event.step, "steps": event.steps}
         case Final():

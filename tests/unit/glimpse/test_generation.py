@@ -2,23 +2,28 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from glimpse import generation
-from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageLost
+from glimpse.errors import DeadlineExceeded, GlimpseError, Overloaded, StageFailed, StageLost
 from glimpse.event_log import Accepted, Cancelled, Event, EventLog, Failed, Final, Preview, Step
-from glimpse.ports import Priority
-from glimpse.request import MAX_SEED, GenerationRequest
-from tests.fakes import FakeStages, make_request, until
+from glimpse.ports import Latents, Picture, Priority, RoughPreviews
+from glimpse.request import MAX_SEED, GenerationRequest, PreviewSpec
+from tests.fakes import FakeStages, make_request, rough_previews, until
 
 
 class Run:
     """A generation under way over fakes, and its log."""
 
     def __init__(
-        self, stages: FakeStages, request: GenerationRequest, deadline_s: float = 5
+        self,
+        stages: FakeStages,
+        request: GenerationRequest,
+        deadline_s: float = 5,
+        rough: RoughPreviews | None = None,
     ) -> None:
         self.log = EventLog(100)
         self.task = asyncio.create_task(
@@ -28,6 +33,7 @@ class Run:
                 stages.ports,
                 priority=Priority.INTERACTIVE,
                 deadline_s=deadline_s,
+                rough=rough,
             )
         )
 
@@ -39,6 +45,15 @@ class Run:
 
     def previews(self) -> list[int]:
         return [event.step for _, event in self.log._events if isinstance(event, Preview)]
+
+    def shown(self) -> list[bytes]:
+        """The previews' bytes, which say who made them of which step. Each is marked rightly."""
+        previews = [event for _, event in self.log._events if isinstance(event, Preview)]
+        for event in previews:
+            assert (
+                event.picture.data == (b"rough %d" if event.rough else b"preview %d") % event.step
+            )
+        return [event.picture.data for event in previews]
 
 
 async def test_the_stages_are_told_what_the_request_says() -> None:
@@ -171,9 +186,13 @@ async def test_a_picture_that_is_ready_does_not_wait_for_a_late_preview() -> Non
     assert run.previews() == []
 
 
-async def test_a_picture_is_not_given_up_for_a_preview_whose_decoder_is_lost() -> None:
+TROUBLE = [StageLost("preview_decode"), StageFailed("preview_decode"), Overloaded("Full.")]
+
+
+@pytest.mark.parametrize("trouble", TROUBLE, ids=lambda trouble: trouble.code)
+async def test_a_picture_is_not_given_up_for_a_preview(trouble: Exception) -> None:
     stages = FakeStages()
-    stages.preview_decoder.error = StageLost("preview_decode")
+    stages.preview_decoder.error = trouble
     last_step = stages.denoiser.hold(4)
     run = Run(stages, make_request())
     await until(lambda: stages.preview_decoder.steps[-1:] == [3])
@@ -184,6 +203,90 @@ async def test_a_picture_is_not_given_up_for_a_preview_whose_decoder_is_lost() -
     assert isinstance(final, Final)
     assert final.previews_late == 3
     assert run.previews() == []
+
+
+@pytest.mark.parametrize("trouble", TROUBLE, ids=lambda trouble: trouble.code)
+async def test_where_the_preview_stage_is_gone_or_full_previews_are_rough(
+    trouble: Exception,
+) -> None:
+    stages = FakeStages()
+    stages.preview_decoder.error = trouble
+    gates = [stages.denoiser.hold(step) for step in (2, 3, 4)]
+    run = Run(stages, make_request(), rough=rough_previews(limit_s=5))
+    await until(lambda: run.shown() == [b"rough 1"])  # at once: the limit is for the late
+    gates[0].set()
+    await until(lambda: run.shown() == [b"rough 1", b"rough 2"])
+    stages.preview_decoder.error = None  # another has its place
+    gates[1].set()
+    await until(lambda: run.shown() == [b"rough 1", b"rough 2", b"preview 3"])
+    gates[2].set()
+    final = (await run.events())[-1]
+    assert isinstance(final, Final)
+    assert final.previews_late == 0
+    assert final.pictures[0].data == b"picture 7"
+
+
+async def test_a_decoder_that_hangs_is_given_up_for_a_rough_preview_of_the_newest() -> None:
+    stages = FakeStages()
+    stages.preview_decoder.gate.clear()
+    steps = {step: stages.denoiser.hold(step) for step in (4, 5)}
+    run = Run(stages, make_request(num_inference_steps=5), rough=rough_previews(limit_s=0.3))
+    await until(lambda: stages.denoiser.steps_run == 3)
+    assert run.shown() == []
+    await until(lambda: run.shown() == [b"rough 3"])  # 1 was given up, 2 and it overtaken
+    assert stages.preview_decoder.steps == [1]
+    assert stages.preview_decoder.open == 0  # the call is cancelled: nothing is left to queue
+    stages.preview_decoder.gate.set()  # and it is asked again as soon as there is something new
+    steps[4].set()
+    await until(lambda: run.shown() == [b"rough 3", b"preview 4"])
+    steps[5].set()
+    final = (await run.events())[-1]
+    assert isinstance(final, Final)
+    assert final.previews_late == 2
+    assert stages.at_work == 0
+
+
+async def test_a_decoder_that_is_slow_but_within_the_limit_is_waited_for() -> None:
+    stages = FakeStages()
+    stages.preview_decoder.gate.clear()
+    last_step = stages.denoiser.hold(2)
+    run = Run(stages, make_request(num_inference_steps=2), rough=rough_previews(limit_s=5))
+    await until(lambda: stages.preview_decoder.open == 1)
+    stages.preview_decoder.gate.set()
+    await until(lambda: run.shown() == [b"preview 1"])
+    last_step.set()
+    assert isinstance((await run.events())[-1], Final)
+
+
+async def test_a_picture_that_is_ready_does_not_wait_for_a_rough_preview() -> None:
+    made, go_on = threading.Event(), threading.Event()
+
+    def decode(denoised: Latents, spec: PreviewSpec) -> Picture:
+        made.set()
+        assert go_on.wait(5)
+        return Picture(b"", "image/jpeg", 1, 1)
+
+    stages = FakeStages()
+    stages.preview_decoder.error = StageLost("preview_decode")
+    last_step = stages.denoiser.hold(2)
+    run = Run(stages, make_request(num_inference_steps=2), rough=RoughPreviews(decode, 5))
+    await until(made.is_set)  # and the loop goes on beside it
+    last_step.set()
+    assert isinstance((await run.events())[-1], Final)
+    assert run.previews() == []
+    go_on.set()
+
+
+async def test_a_rough_preview_that_cannot_be_made_is_a_failure_and_not_passed_over() -> None:
+    def decode(denoised: Latents, spec: PreviewSpec) -> Picture:
+        raise ValueError("4 channels, not 16")
+
+    stages = FakeStages()
+    stages.preview_decoder.error = StageLost("preview_decode")
+    stages.denoiser.hold(2)
+    failed = (await Run(stages, make_request(), rough=RoughPreviews(decode, 5)).events())[-1]
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "internal_error"
 
 
 async def test_what_was_lost_with_its_encoder_is_encoded_again() -> None:
@@ -223,11 +326,6 @@ def break_later_step(stages: FakeStages) -> None:
     stages.denoiser.errors[3] = BROKEN
 
 
-def break_preview_decoder(stages: FakeStages) -> None:
-    stages.preview_decoder.error = BROKEN
-    stages.denoiser.hold(4)  # for ever: the failure must not wait for denoising
-
-
 def break_picture_decoder(stages: FakeStages) -> None:
     stages.image_codec.decode_error = BROKEN
 
@@ -239,7 +337,6 @@ def break_picture_decoder(stages: FakeStages) -> None:
         break_image_encoder,
         break_first_step,
         break_later_step,
-        break_preview_decoder,
         break_picture_decoder,
     ],
 )

@@ -23,7 +23,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_the_http_edge_loads_neither_torch_nor_ray() -> None:
     loaded = loaded_by(
         "import glimpse.http.app, glimpse.generation, glimpse.request, glimpse.stage, "
-        "glimpse.families.conditioning, glimpse.torch_thread"
+        "glimpse.families.conditioning, glimpse.latent_rgb, glimpse.torch_thread"
     )
     assert "fastapi" in loaded
     assert not loaded & {*HEAVY, "ray", "safetensors", "config"}

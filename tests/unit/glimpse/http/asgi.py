@@ -10,6 +10,7 @@ from starlette.types import Message
 
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.service import Service
+from glimpse.ports import RoughPreviews
 from tests.fakes import OFFER, FakeStages, until
 
 JSON = {"content-type": "application/json"}
@@ -25,6 +26,7 @@ class Server:
         ready: bool = True,
         max_pictures: int = 2,
         deadline_s: float = 5,
+        rough: RoughPreviews | None = None,
         ping_interval_s: float = 5,
     ) -> None:
         self.stages = FakeStages()
@@ -34,6 +36,7 @@ class Server:
             max_pictures=max_pictures,
             deadline_s=deadline_s,
             event_log_capacity=100,
+            rough=rough,
         )
         self.service.ready = ready
         options = AppOptions(

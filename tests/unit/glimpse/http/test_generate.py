@@ -10,9 +10,9 @@ import time
 import pytest
 from PIL import Image
 
-from glimpse.errors import StageFailed
+from glimpse.errors import StageFailed, StageLost
 from glimpse.http.generate import StreamCutOff
-from tests.fakes import until
+from tests.fakes import rough_previews, until
 from tests.unit.glimpse.http.asgi import INPUT, Exchange, Server
 
 ROOTS = ["", "/glimpse/miniature"]
@@ -50,6 +50,20 @@ async def test_a_stream_shows_previews_then_the_picture_in_the_bytes_fal_reads(r
     assert timed == previews + final
     assert exchange.complete
     assert exchange.task.exception() is None
+
+
+async def test_a_preview_that_no_decoder_made_says_so() -> None:
+    server = Server(rough=rough_previews(limit_s=5))
+    server.stages.preview_decoder.error = StageLost("preview_decode")
+    last_step = server.stages.denoiser.hold(2)
+    exchange = server.open("/stream", INPUT | {"num_inference_steps": 2})
+    await exchange.has(1)
+    last_step.set()
+    await exchange.ended()
+    preview, final = exchange.events
+    assert (preview["type"], preview["quality"]) == ("preview", "rough")
+    assert base64.b64decode(preview["image"]["url"].split(",")[1]) == b"rough 1"
+    assert final["type"] == "final" and "quality" not in final
 
 
 async def test_progress_tells_of_every_step_before_the_picture() -> None:

@@ -21,6 +21,13 @@ def test_a_preview() -> None:
     )
 
 
+def test_a_rough_preview_is_marked_and_else_the_same() -> None:
+    picture = Picture(b"\xff\xd8", "image/jpeg", 16, 8)
+    fine, rough = (sse.encode(Preview(1, 4, picture, r), REQUEST) for r in (False, True))
+    assert fine is not None
+    assert rough == fine.replace(b'"r1"}', b'"r1","quality":"rough"}')
+
+
 def test_the_final_event_has_the_shape_of_a_preview_and_all_pictures_and_timings() -> None:
     pictures = tuple(Picture(data, "image/png", 8, 8) for data in (b"a", b"b"))
     assert sse.encode(Final(4, pictures, TIMINGS, 0), REQUEST) == (
