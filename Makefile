@@ -36,7 +36,7 @@ bench: $(INSTALLED)  ## measure the service, and rewrite docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove .venv, caches and build leftovers; never .train
-	rm -rf .venv .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv benchmarks/.venvs .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.train/*' -prune -exec rm -rf {} +
 
 # From a fresh environment, so that nothing lingers. torch keeps the version that the lock has: change

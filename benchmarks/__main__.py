@@ -1,10 +1,11 @@
 """`python -m benchmarks [NAME]`: without a name all figures, into benchmarks/results/ and
-docs/benchmarks.md; with one, that figure alone, on the terminal."""
+docs/benchmarks.md, and so with `serving`; with another one, that figure alone, on the terminal."""
 
 import argparse
 import asyncio
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,45 +13,66 @@ from pathlib import Path
 from benchmarks import (
     bad_input,
     decoders,
+    environments,
+    isolation,
     machine,
     memory,
     report,
     results,
+    serving,
     single_client,
     start,
-    throughput,
 )
-from benchmarks.server import Server, serving, settings_of
+from benchmarks.server import Server, settings_of
+from benchmarks.server import serving as server_of
 from config.settings import ROOT
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=[*ALONE, "report"], help="report: tables anew")
+    parser.add_argument(
+        "name", nargs="?", choices=[*ALONE, "serving", "report"], help="report: tables anew"
+    )
     parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="with serving: every part once, for a look whether all works; nothing is written",
+    )
     arguments = parser.parse_args()
+    if arguments.quick and arguments.name != "serving":
+        parser.error("--quick is for serving")
     if arguments.name == "report":
-        report.write(results.load())
+        report.write(results.find(), serving.find())
+        return
+    if arguments.name in (None, "serving"):
+        import matplotlib  # noqa: F401  missing, it is better found out before than after
+
+        environments.install()
+    isolation.enter()
+    config = arguments.config.resolve()
+    if arguments.quick:
+        look(config)
+    elif arguments.name == "serving":
+        serve(config)
     elif arguments.name is not None:
-        print(ALONE[arguments.name](arguments.config))
+        print(ALONE[arguments.name](config))
     else:
-        everything(arguments.config)
+        foundation(config)
+        serve(config)
 
 
-def everything(config: Path) -> None:
+def foundation(config: Path) -> None:
     began = time.monotonic()
     on = machine.describe()
-    if on.load_average[0] > machine.BUSY:
-        _tell(f"The machine is busy (load {on.load_average[0]:.1f}): the figures will be off.")
+    _warn_if_busy(on)
     settings = settings_of(config)
     _tell("starting the server, several times")
     started = start.measure(config)
-    with serving(config) as server:
+    with server_of(config) as server:
         _tell("one client")
         asyncio.run(server.first_picture(start.REQUEST))
         one = single_client.measure(server, settings)
-        _tell("several clients")
-        several = throughput.measure(server)
         _tell("bad input")
         refused = bad_input.measure(server)
         _tell("memory")
@@ -64,13 +86,43 @@ def everything(config: Path) -> None:
         start=started,
         memory=remembered,
         single_client=one,
-        throughput=several,
         bad_input=refused,
         decoders=decoded,
     )
     results.save(found)
-    report.write(found)
+    report.write(found, None)
     print(report.verdicts_table(found.verdicts))
+
+
+def serve(config: Path) -> None:
+    _warn_if_busy(machine.describe())
+    found = serving.measure(config, serving.FULL)
+    serving.save(found)
+    report.write(None, found)
+    _print_serving(found)
+
+
+def look(config: Path) -> None:
+    """Runs every part of `serve`, on next to nothing."""
+    from benchmarks import plots
+
+    found = serving.measure(config, serving.QUICK)
+    with tempfile.TemporaryDirectory() as folder:
+        serving.save(found, Path(folder) / "serving.json")
+        again = serving.find(Path(folder) / "serving.json")
+        assert again == found, "results can be read back as they were written"
+        plots.draw(found, Path(folder))
+    _print_serving(found)
+
+
+def _print_serving(found: serving.Results) -> None:
+    for table in report.serving_tables(found).values():
+        print(table(), end="\n\n")
+
+
+def _warn_if_busy(on: machine.Machine) -> None:
+    if on.load_average[0] > machine.BUSY:
+        _tell(f"The machine is busy (load {on.load_average[0]:.1f}): the figures will be off.")
 
 
 def _tell(what: str) -> None:
@@ -81,7 +133,7 @@ def _served(measure: Callable[[Server], str]) -> Callable[[Path], str]:
     """A figure of a server that has made its first picture."""
 
     def with_server(config: Path) -> str:
-        with serving(config) as server:
+        with server_of(config) as server:
             asyncio.run(server.first_picture(start.REQUEST))
             return measure(server)
 
@@ -98,7 +150,6 @@ def _single_client(config: Path) -> str:
 ALONE: dict[str, Callable[[Path], str]] = {
     "start": lambda config: report.start_tables(start.measure(config), os.cpu_count() or 1),
     "single_client": _single_client,
-    "throughput": _served(lambda server: report.throughput_table(throughput.measure(server))),
     "bad_input": _served(lambda server: report.bad_input_line(bad_input.measure(server))),
     "memory": _served(lambda server: report.memory_table(memory.measure(server))),
     "decoders": lambda config: report.decoders_table(decoders.measure(settings_of(config))),

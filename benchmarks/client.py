@@ -18,9 +18,12 @@ class NotServed(Exception):
 
 @dataclass(slots=True)
 class Received:
-    """One picture as a client saw it come: seconds from sending the request."""
+    """One picture as a client saw it come: seconds from sending the request. `rough` counts
+    previews that the server made without its decoder; `timings` are its own, where it has some.
+    """
 
     previews_s: list[float] = field(default_factory=list)
+    rough: int = 0
     final_s: float = 0.0
     picture: bytes = b""
     timings: dict[str, float] = field(default_factory=dict)
@@ -48,9 +51,10 @@ def _receive(received: Received, event: dict[str, Any], seconds: float) -> None:
     match event.get("type"):
         case "preview":
             received.previews_s.append(seconds)
+            received.rough += event.get("quality") == "rough"
         case "final":
             received.final_s = seconds
             received.picture = base64.b64decode(event["image"]["url"].partition(",")[2])
-            received.timings = event["timings"]
+            received.timings = event.get("timings", {})
         case _:
             raise RuntimeError(f"the generation failed: {event}")

@@ -11,34 +11,67 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
-from PIL import Image
 
-from config.settings import ModelSettings
+from benchmarks.processes import peak_memory
+from benchmarks.samples import Summary, summary
+from benchmarks.task import PREVIEW_EVERY, Task, Wanted, wanted
 
 THREADS_TRIED_WITH = 4  # pictures for each number of threads
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    prompt: str
-    seed: int
+class Made:
+    """A picture, as pixels, and the seconds until it and its first preview were there."""
+
+    pixels: NDArray[Any]
+    seconds: float
+    first_preview_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One picture after another, in seconds."""
+
+    threads: int
+    without_previews: Summary
+    with_previews: Summary
+    first_preview: Summary
+    peak_pss: int
 
 
 class Pipeline:
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, process: psutil.Process) -> None:
         self._connection = connection
+        self.process = process
         self.threads: int = connection.recv()
 
-    def picture(self, wanted: Wanted) -> tuple[float, Image.Image]:
-        """The picture, and the seconds it took."""
+    def picture(self, wanted: Wanted) -> Made:
         self._connection.send(wanted)
-        seconds, pixels = self._connection.recv()
-        return seconds, Image.fromarray(pixels)
+        made: Made = self._connection.recv()
+        return made
+
+
+def measure(task: Task, niceness: int, pictures: int) -> Figure:
+    """With and without previews in the step callback, in turns."""
+    plain, previewed = [], []
+    with running(task, niceness) as pipeline, peak_memory(pipeline.process) as peak:
+        for index in range(pictures):
+            plain.append(pipeline.picture(wanted(task, index, 0)))
+            previewed.append(pipeline.picture(wanted(task, index, PREVIEW_EVERY)))
+    first_previews = [made.first_preview_s for made in previewed]
+    return Figure(
+        threads=pipeline.threads,
+        without_previews=summary([made.seconds for made in plain]),
+        with_previews=summary([made.seconds for made in previewed]),
+        first_preview=summary([each for each in first_previews if each is not None]),
+        peak_pss=peak.pss,
+    )
 
 
 @contextmanager
-def running(model: ModelSettings, niceness: int) -> Iterator[Pipeline]:
+def running(task: Task, niceness: int) -> Iterator[Pipeline]:
     """The pipeline, warm, with the number of threads it is fastest with.
 
     `niceness` is that of what it is compared with, so that other work on the machine takes from
@@ -46,46 +79,40 @@ def running(model: ModelSettings, niceness: int) -> Iterator[Pipeline]:
     """
     context = multiprocessing.get_context("spawn")  # a fork would share this process's threads
     ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(theirs, model, niceness))
+    process = context.Process(target=_run, args=(theirs, task, niceness))
     process.start()
+    assert process.pid is not None
     try:
-        yield Pipeline(ours)
+        yield Pipeline(ours, psutil.Process(process.pid))
     finally:
         ours.send(None)
         process.join()
 
 
-def _run(connection: Connection, model: ModelSettings, niceness: int) -> None:
-    os.setpriority(os.PRIO_PROCESS, 0, niceness)
+def _run(connection: Connection, task: Task, niceness: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
     import torch
-    from diffusers import StableDiffusionXLPipeline
 
-    pipeline = StableDiffusionXLPipeline.from_pretrained(
-        model.resolve(model.path), dtype=torch.float32
-    )
-    pipeline.set_progress_bar_config(disable=True)
+    from benchmarks.peers.previewing import PreviewingPipeline
 
-    def picture(wanted: Wanted) -> tuple[float, NDArray[Any]]:
+    pipeline = PreviewingPipeline(task)
+
+    def picture(wanted: Wanted) -> Made:
+        shown_after: list[float] = []
         began = time.perf_counter()
-        image = pipeline(
-            wanted.prompt,
-            num_inference_steps=model.num_inference_steps,
-            guidance_scale=model.guidance_scale,
-            width=model.width,
-            height=model.height,
-            generator=torch.Generator("cpu").manual_seed(wanted.seed),
-        ).images[0]
-        return time.perf_counter() - began, np.asarray(image)
+        image = pipeline.picture(wanted, lambda *_: shown_after.append(time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        return Made(np.asarray(image), seconds, shown_after[0] if shown_after else None)
 
     def seconds_with(threads: int) -> float:
         torch.set_num_threads(threads)
-        picture(Wanted("warm up", 0))
+        picture(wanted(task, 0, PREVIEW_EVERY))  # first calls are slow
         return statistics.median(
-            picture(Wanted("warm up", seed))[0] for seed in range(THREADS_TRIED_WITH)
+            picture(wanted(task, index, 0)).seconds for index in range(THREADS_TRIED_WITH)
         )
 
     best = min(range(1, multiprocessing.cpu_count() + 1), key=seconds_with)
     torch.set_num_threads(best)
     connection.send(best)
-    while (wanted := connection.recv()) is not None:
-        connection.send(picture(wanted))
+    while (asked := connection.recv()) is not None:
+        connection.send(picture(asked))

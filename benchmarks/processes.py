@@ -1,13 +1,22 @@
 """The processes of a server: who they are, what they have used."""
 
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
+
+from config.settings import ROOT
 
 # What Ray calls its own processes, by a word of their command line; the first that fits.
 RAY_KINDS = {
     "ray::ServeController": "Serve's controller",
     "ray::ProxyActor": "Serve's proxy",
+    "ray::HAProxyManager": "Serve's proxy",
+    "haproxy": "Serve's proxy",
     "ray::DashboardAgent": "Ray's agents",
     "ray::RuntimeEnvAgent": "Ray's agents",
     "ray-dashboard": "Ray's dashboard",
@@ -20,6 +29,8 @@ RAY_KINDS = {
     "serve": "the command itself",
 }
 REPLICA = "ray::ServeReplica:"
+WORKER_NICENESS = 15  # of Ray's workers
+SAMPLE_S = 3.0  # reading the memory of thirty processes takes a tenth of a second of one core
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +77,57 @@ def _kind(command: str) -> str:
     if command.startswith("ray::IDLE"):
         return "idle workers"
     return next((kind for word, kind in RAY_KINDS.items() if word in command), "others")
+
+
+class Peak:
+    """The most memory, in bytes of PSS, that was seen of all processes together."""
+
+    def __init__(self) -> None:
+        self.pss = 0
+
+    def look(self, root: psutil.Process) -> None:
+        """At a process and all below it."""
+        try:
+            processes = used(root)
+        except psutil.NoSuchProcess:  # it has just ended
+            return
+        self.pss = max(self.pss, sum(process.pss for process in processes))
+
+
+@contextmanager
+def peak_memory(root: psutil.Process, peak: Peak | None = None) -> Iterator[Peak]:
+    """Looks every few seconds, and once in the end."""
+    peak = Peak() if peak is None else peak
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SAMPLE_S):
+            peak.look(root)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield peak
+        peak.look(root)
+    finally:
+        over.set()
+        watching.join()
+
+
+def output_of(command: Sequence[str], peak: Peak | None = None) -> str:
+    """What a command of this repository prints. Raises `RuntimeError`, with the end of its errors,
+    where it fails."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with peak_memory(psutil.Process(process.pid), peak):
+        output, errors = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} has failed:\n{errors[-3000:]}")
+    return output
+
+
+def as_nice_as_workers(command: Sequence[str]) -> list[str]:
+    """The command with the niceness that Ray gives its workers."""
+    more = WORKER_NICENESS - os.getpriority(os.PRIO_PROCESS, 0)
+    return ["nice", "-n", str(max(0, more)), *command]

@@ -2,34 +2,69 @@
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from benchmarks import bad_input, decoders, memory, single_client, start, throughput
+from benchmarks import bad_input, decoders, limit, load, memory, serving, single_client, start
 from benchmarks.machine import Machine
 from benchmarks.results import Results, Verdict
 from benchmarks.samples import Summary
+from benchmarks.task import PREVIEW_EVERY
 from config.settings import ROOT
 
+NONE = "–"
+KNOWN_TABLES = frozenset(
+    {
+        *("verdicts", "machine", "start", "single_client", "bad_input", "memory", "decoders"),
+        *("serving_machine", "serving_verdicts", "serving", "previews", "peak_memory"),
+        *("limit", "batching"),
+    }
+)
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 MARKERS = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def write(results: Results, document: Path = DOCUMENT) -> None:
-    """Fills in the tables of the document; the prose around them stays."""
-    tables: dict[str, Callable[[], str]] = {
+def write(foundation: Results | None, served: serving.Results | None) -> None:
+    """Fills in the tables of the document, and draws its plots; the prose around them stays, and so
+    does what there are no results for.
+    """
+    tables: dict[str, Callable[[], str]] = {}
+    if foundation is not None:
+        tables |= foundation_tables(foundation)
+    if served is not None:
+        from benchmarks import plots  # a large library, for this alone
+
+        tables |= serving_tables(served)
+        plots.draw(served)
+
+    def filled(found: re.Match[str]) -> str:
+        if found[2] not in KNOWN_TABLES:
+            raise ValueError(f"{DOCUMENT.name} asks for figures that nobody makes: {found[2]}")
+        return f"{found[1]}{tables[found[2]]()}\n{found[3]}" if found[2] in tables else found[0]
+
+    DOCUMENT.write_text(MARKERS.sub(filled, DOCUMENT.read_text()))
+
+
+def foundation_tables(results: Results) -> dict[str, Callable[[], str]]:
+    return {
         "verdicts": lambda: verdicts_table(results.verdicts),
         "machine": lambda: machine_list(results.machine, results.minutes),
         "start": lambda: start_tables(results.start, results.machine.cores),
         "single_client": lambda: single_client_table(results.single_client),
-        "throughput": lambda: throughput_table(results.throughput),
         "bad_input": lambda: bad_input_line(results.bad_input),
         "memory": lambda: memory_table(results.memory),
         "decoders": lambda: decoders_table(results.decoders),
     }
-    text = MARKERS.sub(
-        lambda found: f"{found[1]}{tables[found[2]]()}\n{found[3]}", document.read_text()
-    )
-    document.write_text(text)
+
+
+def serving_tables(results: serving.Results) -> dict[str, Callable[[], str]]:
+    return {
+        "serving_machine": lambda: machine_list(results.machine, results.minutes),
+        "serving_verdicts": lambda: verdicts_table(serving.verdicts(results)),
+        "serving": lambda: serving_table(results),
+        "previews": lambda: previews_table(results),
+        "peak_memory": lambda: peak_memory_table(results),
+        "limit": lambda: limit_table(results.limit),
+        "batching": lambda: batching_table(results.limit),
+    }
 
 
 def machine_list(machine: Machine, minutes: float) -> str:
@@ -47,12 +82,12 @@ def machine_list(machine: Machine, minutes: float) -> str:
 
 def verdicts_table(verdicts: Sequence[Verdict]) -> str:
     return _table(
-        ("", "measured", "at most", "met"),
+        ("", "measured", "promised", "met"),
         [
             (
                 each.what,
-                f"{each.measured:.2f} {each.unit}",
-                f"{each.limit:g} {each.unit}",
+                f"{each.measured:.2f} {each.unit}".rstrip(),
+                f"at {'least' if each.at_least else 'most'} {each.limit:g} {each.unit}".rstrip(),
                 "yes" if each.met else "**no**",
             )
             for each in verdicts
@@ -134,25 +169,159 @@ def single_client_table(figure: single_client.Figure) -> str:
     )
 
 
-def throughput_table(figures: Sequence[throughput.Figure]) -> str:
+def serving_table(results: serving.Results) -> str:
+    def of_limit(clients: int, pictures_per_s: float) -> str:
+        lap = results.lap(clients)
+        return NONE if lap is None else f"{pictures_per_s / lap.pictures_per_s:.2f}"
+
+    bare = results.pipeline
+    rows: list[Sequence[str]] = [
+        (
+            "the limit",
+            str(lap.jobs),
+            f"{lap.pictures_per_s:.2f}",
+            "1.00",
+            *(NONE, NONE),
+            *(_ms(lap.jobs / lap.pictures_per_s), NONE),
+            f"{2 * lap.jobs}",
+        )
+        for lap in results.limit.laps
+    ]
+    rows.append(
+        (
+            f"diffusers pipeline, {bare.threads} threads",
+            "1",
+            f"{1 / bare.with_previews.p50:.2f}",
+            of_limit(1, 1 / bare.with_previews.p50),
+            *_milliseconds(bare.first_preview),
+            *_milliseconds(bare.with_previews),
+            "2",
+        )
+    )
+    for server in results.servers:
+        for each in sorted(server.loads, key=lambda each: each.load.clients):
+            if each.load.preview_every == PREVIEW_EVERY:
+                rows.append(
+                    (
+                        server.name,
+                        str(each.load.clients),
+                        f"{each.pictures_per_s:.2f}",
+                        of_limit(each.load.clients, each.pictures_per_s),
+                        *_milliseconds(each.first_preview),
+                        *_milliseconds(each.total),
+                        _rows(server, each),
+                    )
+                )
+    heads = (
+        "",
+        "clients",
+        "pictures/s",
+        "of the limit",
+        "first preview p50, ms",
+        "first preview p95",
+        "picture p50",
+        "picture p95",
+        "rows a tick",
+    )
+    left_out = [f"Left out: {name}: {why}." for name, why in results.left_out.items()]
+    return "\n\n".join([_table(heads, rows), *left_out])
+
+
+def previews_table(results: serving.Results) -> str:
+    def every(steps: int) -> str:
+        return {0: "off", 1: "every step"}.get(steps, f"every {steps} steps")
+
     return _table(
         (
+            "",
             "clients",
+            "previews",
             "pictures/s",
-            "first preview p50, ms",
-            "first preview p95",
-            "picture p50",
-            "picture p95",
+            "delivered",
+            "of these rough",
+            "dropped",
+            "picture p50, ms",
+            "rows a tick",
         ),
         [
             (
-                str(each.clients),
+                server.name,
+                str(each.load.clients),
+                every(each.load.preview_every),
                 f"{each.pictures_per_s:.2f}",
-                *_milliseconds(each.first_preview),
-                *_milliseconds(each.total),
+                str(each.previews),
+                str(each.rough),
+                str(each.dropped),
+                _ms(each.total.p50),
+                _rows(server, each),
             )
-            for each in figures
+            for server in results.servers
+            for each in sorted(
+                server.loads, key=lambda each: (each.load.clients, -each.load.preview_every)
+            )
         ],
+    )
+
+
+def _rows(server: serving.Measured, figure: load.Figure) -> str:
+    rows = server.rows(figure)
+    return NONE if rows is None else f"{rows:.1f}"
+
+
+def peak_memory_table(results: serving.Results) -> str:
+    peaks = [
+        ("the limit", results.limit.peak_pss),
+        ("diffusers pipeline", results.pipeline.peak_pss),
+        *((server.name, server.peak_pss) for server in results.servers),
+    ]
+    return _table(("", "PSS, MB"), [(name, f"{pss / 1e6:.0f}") for name, pss in peaks])
+
+
+def limit_table(figure: limit.Figure) -> str:
+    def layout(channels_last: bool) -> str:
+        return "channels last" if channels_last else "contiguous"
+
+    return _table(
+        (
+            "jobs",
+            "tick, ms",
+            "previews of a picture, ms",
+            "finals of the batch, ms",
+            "pictures/s",
+            "threads",
+            "network",
+            "TinyVAE",
+            "full VAE",
+        ),
+        [
+            (
+                str(lap.jobs),
+                _ms(lap.tick_s),
+                _ms(lap.preview_s),
+                _ms(lap.finals_s),
+                f"{lap.pictures_per_s:.2f}",
+                str(lap.threads),
+                layout(lap.network_channels_last),
+                layout(lap.tiny_vae_channels_last),
+                layout(lap.full_vae_channels_last),
+            )
+            for lap in figure.laps
+        ],
+    )
+
+
+def batching_table(figure: limit.Figure) -> str:
+    """Ticks in ms; in brackets how much sooner than one job after the other."""
+    sizes = sorted({point.size for point in figure.curves})
+    jobs = sorted({point.jobs for point in figure.curves})
+    ticks = {(point.size, point.jobs): point.tick_s for point in figure.curves}
+
+    def cell(size: int, n: int) -> str:
+        return f"{_ms(ticks[size, n])} ({n * ticks[size, jobs[0]] / ticks[size, n]:.1f})"
+
+    return _table(
+        ("jobs", *(f"{size}x{size}, ms" for size in sizes)),
+        [(str(n), *(cell(size, n) for size in sizes)) for n in jobs],
     )
 
 
@@ -197,8 +366,8 @@ def decoders_table(figures: Sequence[decoders.Figure]) -> str:
     )
 
 
-def _milliseconds(seconds: Summary) -> tuple[str, str]:
-    return _ms(seconds.p50), _ms(seconds.p95)
+def _milliseconds(seconds: Summary | None) -> tuple[str, str]:
+    return (NONE, NONE) if seconds is None else (_ms(seconds.p50), _ms(seconds.p95))
 
 
 def _ms(seconds: float) -> str:

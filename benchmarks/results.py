@@ -6,25 +6,27 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from benchmarks import bad_input, decoders, memory, single_client, start, throughput
+from benchmarks import bad_input, decoders, memory, single_client, start
 from benchmarks.machine import Machine
 from config.settings import ROOT
 
-PATH = ROOT / "benchmarks" / "results" / "foundation.json"
+FOLDER = ROOT / "benchmarks" / "results"
+PATH = FOLDER / "foundation.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A figure that has a limit."""
+    """A figure that has a limit: the most it may be, or `at_least` the least."""
 
     what: str
     measured: float
     limit: float
     unit: str
+    at_least: bool = False
 
     @property
     def met(self) -> bool:
-        return self.measured <= self.limit
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,6 @@ class Results:
     start: start.Figure
     memory: memory.Figure
     single_client: single_client.Figure
-    throughput: list[throughput.Figure]
     bad_input: bad_input.Figure
     decoders: list[decoders.Figure]
 
@@ -63,5 +64,6 @@ def save(results: Results, path: Path = PATH) -> None:
     path.write_bytes(TypeAdapter(Results).dump_json(results, indent=1) + b"\n")
 
 
-def load(path: Path = PATH) -> Results:
-    return TypeAdapter(Results).validate_json(path.read_bytes())
+def find(path: Path = PATH) -> Results | None:
+    """The results of the last run; None where there was none."""
+    return TypeAdapter(Results).validate_json(path.read_bytes()) if path.exists() else None

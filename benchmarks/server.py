@@ -1,14 +1,17 @@
-"""The server under measurement: what `make serve` starts, on a port and in a folder of its own."""
+"""Servers under measurement, each on a port and in a folder of its own: what `make serve` starts,
+and the peers."""
 
 import asyncio
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,19 +22,28 @@ import psutil
 import yaml
 
 from benchmarks.client import NotServed, Received, generate
+from benchmarks.processes import as_nice_as_workers
 from config.settings import ROOT, AppSettings
 
 READY_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.1
+NOTHING: Mapping[str, str] = {}
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
 
 
 class Server:
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path, url: str) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        folder: Path,
+        url: str,
+        environment: Mapping[str, str],
+    ) -> None:
         self.started = time.time()
         self.root = psutil.Process(process.pid)
         self.url = url
+        self.environment = environment
         self._process = process
         self._folder = folder
 
@@ -48,6 +60,11 @@ class Server:
         """The same, in the log file of a deployment's replica."""
         logs = self._folder.glob(f"ray/session_2*/logs/serve/replica_*_{deployment}_*.log")
         return self._first_time("".join(log.read_text() for log in logs), text)
+
+    def ray_address(self) -> str:
+        """Where the server's Ray can be joined, with the server's environment."""
+        [port] = self._folder.glob("ray/session_2*/gcs_server_port_*")
+        return f"127.0.0.1:{port.read_text()}"
 
     def _log(self) -> str:
         return (self._folder / "server.log").read_text(errors="replace")
@@ -72,34 +89,78 @@ class Server:
 
 
 @contextmanager
-def serving(config: Path) -> Iterator[Server]:
+def serving(config: Path, environment: Mapping[str, str] = NOTHING) -> Iterator[Server]:
     """Runs what `make serve` runs, with another HTTP port and another folder for Ray's files.
     Stops it, and only it, in the end.
     """
+    with _folder() as folder:
+        port = free_port()
+        patched = folder / "serve_config.yaml"
+        patched.write_text(_with_port(config, port))
+        script = "\n".join(_make_serve(patched))
+        environment = {**_of_ray(folder), **environment}
+        with _running(["sh", "-ec", script], environment, folder, port) as server:
+            yield server
+
+
+@contextmanager
+def serving_peer(
+    command: Sequence[str], environment: Mapping[str, str], port: int
+) -> Iterator[Server]:
+    """Runs the command of another server, as nice as Ray's workers are, so that other work on the
+    machine takes from all alike. Stops it, and only it, in the end."""
+    with (
+        _folder() as folder,
+        _running(as_nice_as_workers(command), environment, folder, port) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="glimpse-"))  # short: Ray puts sockets in it
-    port = _free_port()
-    patched = folder / "serve_config.yaml"
-    patched.write_text(_with_port(config, port))
-    script = "\n".join(_make_serve()).replace("serve_config.yaml", str(patched))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, port: int
+) -> Iterator[Server]:
+    # This checkout's code, whichever one the environment that runs this was made for.
+    environment = {"PYTHONPATH": str(ROOT), **environment}
     with open(folder / "server.log", "wb") as log:
         process = subprocess.Popen(
-            ["sh", "-ec", script],
+            command,
             cwd=ROOT,
-            env=os.environ | {"RAY_TMPDIR": str(folder)},
+            env=os.environ | environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     try:
-        yield Server(process, folder, f"http://127.0.0.1:{port}")
+        yield Server(process, folder, f"http://127.0.0.1:{port}", environment)
     finally:
         _stop(process)
-        shutil.rmtree(folder)
 
 
-def _make_serve() -> list[str]:
-    """The commands of the target, less the installation."""
+def _of_ray(folder: Path) -> dict[str, str]:
+    return {
+        "RAY_TMPDIR": str(folder),
+        # Ray's own switch for binding to 127.0.0.1, rather than to the machine's address.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # A local Ray asks for a token by default; with one of ours, counters.py can join it.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+
+
+def _make_serve(config: Path) -> list[str]:
+    """The commands of the target, less the installation, in the environment that runs this."""
+    variables = [f"CONFIG={config}", f"BIN={Path(sys.executable).parent}"]
     make = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.installed", "serve"]
-    return subprocess.check_output(make, cwd=ROOT, text=True).splitlines()
+    return subprocess.check_output([*make, *variables], cwd=ROOT, text=True).splitlines()
 
 
 def _with_port(config: Path, port: int) -> str:
@@ -114,7 +175,7 @@ def settings_of(config: Path) -> AppSettings:
     return AppSettings.model_validate(fields["applications"][0].get("args", {}))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -123,6 +184,8 @@ def _free_port() -> int:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """`serve run` takes its Ray along when it is told to end; what lingers is killed, by its id."""
+    if process.poll() is not None:
+        return
     root = psutil.Process(process.pid)
     everything = [root, *root.children(recursive=True)]
     for above in [*root.children(), root]:

@@ -2,9 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import numpy as np
@@ -12,19 +10,12 @@ from PIL import Image
 
 from benchmarks import pipeline
 from benchmarks.client import Received, generate
-from benchmarks.pipeline import Pipeline, Wanted
+from benchmarks.pipeline import Pipeline
 from benchmarks.processes import used
 from benchmarks.samples import Summary, summary
 from benchmarks.server import Server
+from benchmarks.task import PREVIEW_EVERY, Task, wanted
 from config.settings import AppSettings
-
-PREVIEW_EVERY = 5
-PROMPTS = (
-    "a red lighthouse on a cliff at dusk",
-    "a windmill in a field of wheat in the morning",
-    "a small boat on a calm sea at night, with a full moon",
-    "a snowy mountain behind a wooden cabin",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +45,9 @@ class Figure:
 
 
 def measure(server: Server, settings: AppSettings, pictures: int = 20) -> Figure:
-    with pipeline.running(settings.model, _niceness(server)) as reference:
-        return asyncio.run(_measure(server, settings, reference, pictures))
+    task = Task.of(settings)
+    with pipeline.running(task, _niceness(server)) as reference:
+        return asyncio.run(_measure(server, task, reference, pictures))
 
 
 def _niceness(server: Server) -> int:
@@ -63,24 +55,21 @@ def _niceness(server: Server) -> int:
     return max(process.niceness for process in used(server.root))
 
 
-async def _measure(
-    server: Server, settings: AppSettings, reference: Pipeline, pictures: int
-) -> Figure:
+async def _measure(server: Server, task: Task, reference: Pipeline, pictures: int) -> Figure:
     bare: list[float] = []
     plain: list[Received] = []
     previewed: list[Received] = []
     async with httpx.AsyncClient(base_url=server.url) as client:
-        difference = await _difference(client, reference)
+        difference = await _difference(client, task, reference)
         for index in range(pictures):
-            wanted = Wanted(PROMPTS[index % len(PROMPTS)], index)
-            bare.append(reference.picture(wanted)[0])
-            plain.append(await generate(client, _fields(wanted, preview_every=0)))
-            previewed.append(await generate(client, _fields(wanted, preview_every=PREVIEW_EVERY)))
-    model = settings.model
+            without = wanted(task, index, 0)
+            bare.append(reference.picture(without).seconds)
+            plain.append(await generate(client, without.fields()))
+            previewed.append(await generate(client, wanted(task, index, PREVIEW_EVERY).fields()))
     return Figure(
-        steps=model.num_inference_steps,
-        width=model.width,
-        height=model.height,
+        steps=task.steps,
+        width=task.width,
+        height=task.height,
         pipeline_threads=reference.threads,
         pipeline=summary(bare),
         without_previews=summary([each.final_s for each in plain]),
@@ -95,13 +84,9 @@ async def _measure(
     )
 
 
-def _fields(wanted: Wanted, **others: object) -> Mapping[str, Any]:
-    return {"prompt": wanted.prompt, "seed": wanted.seed, **others}
-
-
-async def _difference(client: httpx.AsyncClient, reference: Pipeline) -> int:
-    wanted = Wanted(PROMPTS[0], 0)
-    ours = (await generate(client, _fields(wanted, output_format="png"))).picture
-    _, theirs = reference.picture(wanted)
-    difference = np.asarray(Image.open(io.BytesIO(ours)), np.int16) - np.asarray(theirs, np.int16)
+async def _difference(client: httpx.AsyncClient, task: Task, reference: Pipeline) -> int:
+    asked = wanted(task, 0, 0)
+    ours = (await generate(client, {**asked.fields(), "output_format": "png"})).picture
+    theirs = reference.picture(asked).pixels.astype(np.int16)
+    difference = np.asarray(Image.open(io.BytesIO(ours)), np.int16) - theirs
     return int(np.abs(difference).max())

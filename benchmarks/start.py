@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -11,10 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.processes import Used, used
+from benchmarks.processes import Used, output_of, used
 from benchmarks.server import Server, serving
 from benchmarks.stage_start import STAGES, Part
-from config.settings import ROOT
 
 DEPLOYMENTS = ("Ingress", *STAGES)
 REQUEST = {"prompt": "a lighthouse at dawn", "seed": 1}
@@ -108,5 +106,4 @@ def _machine_cpu_s() -> float:
 
 def _stage_alone(stage: str, config: Path) -> list[Part]:
     command = [sys.executable, "-m", "benchmarks.stage_start", stage, str(config)]
-    output = subprocess.check_output(command, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
-    return [Part(**part) for part in json.loads(output.splitlines()[-1])]
+    return [Part(**part) for part in json.loads(output_of(command).splitlines()[-1])]
