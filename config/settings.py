@@ -103,11 +103,30 @@ class TextEncoderSettings(StageSettings):
 
 class DenoiserSettings(StageSettings):
     threads: int = Field(2, ge=1, description="That torch may use inside one operation, on a CPU.")
-    row_budget: int = Field(
-        32,
+    row_budget: int | None = Field(
+        None,
         ge=2,
         description="The most rows of one call of the network; a picture with guidance takes two, "
-        "without one. More share a call on a large device; each call takes longer, too.",
+        "without one. None: as many as a GPU has memory for at the largest size, 32 at most.",
+    )
+    channels_last: bool = Field(
+        False,
+        description="Memory layout; try it on a GPU in half precision, as convolutions like it.",
+    )
+    compiled: bool = Field(
+        False,
+        description="torch.compile of the transformer blocks: minutes at the first calls, for "
+        "steps that are a good part faster on a GPU. Not with replicas that come and go.",
+    )
+    cuda_graphs: bool = Field(
+        False,
+        description="Replay recorded calls, with rows padded up to 1, 2, 4, 8 or 16: for a small "
+        "model on a fast GPU, whose kernels end sooner than the host starts them.",
+    )
+    attention_backend: str | None = Field(
+        None,
+        description="Of diffusers (flash, sage, xformers, ...), where its library is installed; "
+        "None is torch's own, which picks a fused kernel by itself.",
     )
 
 

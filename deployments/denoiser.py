@@ -1,5 +1,6 @@
 """The denoising stage."""
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -47,8 +48,21 @@ def _load(settings: AppSettings, thread: TorchThread) -> "Engine":
     # Here and not above: the process that builds the graph, and the ingress, never load torch.
     from deployments.model_source import model_source
     from glimpse.engine.loop import Engine
-    from glimpse.families.sdxl import SDXLNetwork
+    from glimpse.engine.row_budget import probe
+    from glimpse.families.sdxl import SDXLNetwork, Tuning
 
-    network = SDXLNetwork(model_source(settings.model))
+    chosen = settings.denoiser
+    tuning = Tuning(
+        channels_last=chosen.channels_last,
+        compiled=chosen.compiled,
+        cuda_graphs=chosen.cuda_graphs,
+        attention_backend=chosen.attention_backend,
+    )
+    network = SDXLNetwork(model_source(settings.model), tuning)
     network.warm_up(settings.model.width, settings.model.height)
-    return Engine(network, thread, row_budget=settings.denoiser.row_budget)
+    side = math.isqrt(settings.model.max_pixels)
+    side -= side % network.latent_factor
+    budget = chosen.row_budget or probe(
+        lambda rows: network.run_blank(rows, side, side), network.device
+    )
+    return Engine(network, thread, row_budget=budget)

@@ -11,14 +11,15 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from glimpse.engine import checkpoint, steps
 from glimpse.engine.batcher import MOST_ROWS, Batcher, Entry, Plan
+from glimpse.engine.host_copy import HostCopies, HostCopy
 from glimpse.engine.job import Network, RunningJob
 from glimpse.errors import DeadlineExceeded, StageFailed
-from glimpse.ports import DenoiseOptions, DenoiseTimings, Job, StepEvent
-from glimpse.tensors import to_array
+from glimpse.ports import DenoiseOptions, DenoiseTimings, Job, Latents, StepEvent
 from glimpse.torch_thread import TorchThread
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,45 @@ class _Ticket:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A step that is told of, while its tensors are on their way to the host."""
+
+    ticket: _Ticket
+    step: int
+    steps: int
+    denoised: HostCopy | None
+    state: bytes | None
+    latents: HostCopy | None
+
+    @property
+    def there(self) -> bool:
+        return all(copy is None or copy.there for copy in (self.denoised, self.latents))
+
+    def event(self) -> StepEvent:
+        """Raises `StageFailed` for latents that are no picture.
+
+        They are looked at here, on the host: to look at each step would hold up a GPU.
+        """
+        latents = timings = None
+        if self.latents is not None and self.ticket.began is not None:
+            latents, now = self._finite(self.latents), time.monotonic()
+            waited = self.ticket.began - self.ticket.arrived
+            timings = DenoiseTimings(queue=waited, denoise=now - self.ticket.began)
+        denoised = None if self.denoised is None else self._finite(self.denoised)
+        return StepEvent(self.step, self.steps, denoised, self.state, latents, timings)
+
+    def _finite(self, copy: HostCopy) -> Latents:
+        array = copy.array()
+        if not np.isfinite(array).all():
+            text = (
+                f"The picture was NaN or infinite after step {self.step}; another scheduler, a "
+                "lower guidance_scale or the server's dtype float32 may help."
+            )
+            raise StageFailed("denoise", text)
+        return array
+
+
 class Engine:
     """Steps many jobs at once: each tick is one call of the network for all that share it.
 
@@ -65,6 +105,8 @@ class Engine:
         self._tickets: dict[int, _Ticket] = {}
         self._running: dict[int, RunningJob] = {}  # those that have begun
         self._inbox: deque[Callable[[], None]] = deque()
+        self._copies = HostCopies(network.device)
+        self._told: deque[_Told] = deque()  # in the order of the steps
         self._outbox: list[tuple[_Ticket, StepEvent | Exception]] = []
         self._ticking = False
         self._lock = threading.Lock()  # so that nothing is put into the inbox of a loop that stops
@@ -142,6 +184,7 @@ class Engine:
         except Exception:  # of the engine, not of a job: no one may wait for ever
             logger.exception("a tick failed")
             self._fail({key: StageFailed("denoise") for key in self._tickets})
+        self._tell()
         if self._outbox:
             outbox, self._outbox = self._outbox, []
             loop.call_soon_threadsafe(_deliver, outbox)
@@ -241,42 +284,35 @@ class Engine:
         try:
             denoised = steps.advance(running, prediction)
             self.steps_run += 1
-            told = running.done or running.index in ticket.options.told
-            if told or self._network.device.type == "cpu":  # a GPU would have to be waited for
-                _check(running)
-            if told:
-                self._outbox.append((ticket, _event(ticket, running, denoised)))
+            if running.done or running.index in ticket.options.told:
+                self._told.append(self._to_tell(ticket, running, denoised))
         except Exception as failure:
             failed[key] = failure
             return False
         return running.done
 
-
-def _check(running: RunningJob) -> None:
-    if not torch.isfinite(running.latents).all():
-        text = (
-            f"The picture became NaN or infinite in step {running.index}; another scheduler, a "
-            "lower guidance_scale or the server's dtype float32 may help."
+    def _to_tell(self, ticket: _Ticket, running: RunningJob, denoised: torch.Tensor) -> _Told:
+        """Starts to hand out what there is to tell of the step that a job has just made."""
+        options, step = ticket.options, running.index
+        shown = step in options.emit_denoised_at
+        return _Told(
+            ticket,
+            step,
+            steps=len(running.solver),
+            denoised=self._copies.start(denoised[0]) if shown else None,
+            state=checkpoint.save(running) if step in options.emit_state_at else None,
+            latents=self._copies.start(running.latents[0]) if running.done else None,
         )
-        raise StageFailed("denoise", text)
 
-
-def _event(ticket: _Ticket, running: RunningJob, denoised: torch.Tensor) -> StepEvent:
-    """What there is to tell of the step that a job has just made."""
-    options, step = ticket.options, running.index
-    latents = timings = None
-    if running.done and ticket.began is not None:
-        latents = to_array(running.latents[0].float())
-        waited, now = ticket.began - ticket.arrived, time.monotonic()
-        timings = DenoiseTimings(queue=waited, denoise=now - ticket.began)
-    return StepEvent(
-        step=step,
-        steps=len(running.solver),
-        denoised=to_array(denoised[0].float()) if step in options.emit_denoised_at else None,
-        state=checkpoint.save(running) if step in options.emit_state_at else None,
-        latents=latents,
-        timings=timings,
-    )
+    def _tell(self) -> None:
+        """Puts what is on the host by now into the outbox; all of it where no tick follows."""
+        while self._told and (self._told[0].there or not self._tickets):
+            told = self._told.popleft()
+            try:
+                self._outbox.append((told.ticket, told.event()))
+            except StageFailed as failure:
+                self._outbox.append((told.ticket, failure))
+                self._cancel(told.ticket.key)
 
 
 def _deliver(outbox: list[tuple[_Ticket, StepEvent | Exception]]) -> None:

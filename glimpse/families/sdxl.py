@@ -10,6 +10,7 @@ import torch
 from glimpse.engine.job import Posterior, Rows
 from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
+from glimpse.families.cuda_graphs import Call, CudaGraphs
 from glimpse.tensors import from_array, to_array
 
 
@@ -81,16 +82,31 @@ class SDXLTextEncoder:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What makes the network faster on some devices; none of it is meant to change pictures.
+
+    `attention_backend` is a name of diffusers' `AttentionBackendName`; None leaves its choice.
+    """
+
+    channels_last: bool = False
+    compiled: bool = False
+    cuda_graphs: bool = False
+    attention_backend: str | None = None
+
+
 class SDXLNetwork:
     """`UNet2DConditionModel` with SDXL's added conditions: a `glimpse.engine.job.Network`."""
 
-    def __init__(self, source: ModelSource) -> None:
+    def __init__(self, source: ModelSource, tuning: Tuning | None = None) -> None:
+        """Raises `ValueError` for a tuning that the device does not have."""
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 
         self.device = source.device
         self.dtype = source.dtype
         self._unet = source.part(UNet2DConditionModel, "unet")
+        self._call = self._tuned(tuning or Tuning())
         self.latent_channels: int = self._unet.config.in_channels
         self.latent_factor = LATENT_FACTOR
         # Pooled embeddings and six time ids together fill the projection's input.
@@ -102,17 +118,41 @@ class SDXLNetwork:
             source.path, subfolder="scheduler", revision=source.revision
         )
 
+    def _tuned(self, tuning: Tuning) -> Call:
+        if tuning.channels_last:
+            self._unet.to(memory_format=torch.channels_last)
+        if tuning.attention_backend is not None:
+            self._unet.set_attention_backend(tuning.attention_backend)
+        if tuning.compiled:
+            self._unet.compile_repeated_blocks(dynamic=True)  # one code for every count of rows
+        if not tuning.cuda_graphs:
+            return self._forward
+        if self.device.type != "cuda":
+            raise ValueError("cuda_graphs needs a device that is cuda")
+        return CudaGraphs(self._forward)
+
     def warm_up(self, width: int, height: int) -> None:
         """The first calls of a process are slow; they are not left to the first job."""
+        for rows in (1, 2):
+            self.run_blank(rows, width, height)
+
+    def run_blank(self, rows: int, width: int, height: int) -> None:
+        """One call with so many rows of a size in pixels, on zeros."""
         tokens, pooled = self._unet.config.cross_attention_dim, self._pooled
         empty = Conditioning(
             TextEmbedding(np.zeros((77, tokens), np.float32), np.zeros(pooled, np.float32)), None
         )
-        for guided in (False, True):
-            rows = self.rows(empty, guided, width, height)
-            size = (height // self.latent_factor, width // self.latent_factor)
-            latents = torch.zeros(len(rows), self.latent_channels, *size)
-            self.predict(latents.to(self.device, self.dtype), torch.zeros(len(rows)), rows)
+        one = self.rows(empty, False, width, height)
+        size = (height // self.latent_factor, width // self.latent_factor)
+        self.predict(
+            torch.zeros(rows, self.latent_channels, *size, device=self.device, dtype=self.dtype),
+            torch.zeros(rows),
+            Rows(
+                one.tokens.repeat(rows, 1, 1),
+                one.pooled.repeat(rows, 1),
+                one.time_ids.repeat(rows, 1),
+            ),
+        )
 
     def rows(self, conditioning: Conditioning, guided: bool, width: int, height: int) -> Rows:
         def stacked(prompt: Any, negative: Any) -> torch.Tensor:
@@ -141,6 +181,9 @@ class SDXLNetwork:
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
         """Latents [rows, C, h, w], a timestep for each row -> noise or velocity, as latents."""
+        return self._call(latents, timesteps, rows)
+
+    def _forward(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
         prediction: torch.Tensor = self._unet(
             latents,
             timesteps.to(self.device),

@@ -330,7 +330,15 @@ async def test_a_job_that_breaks_the_call_fails_alone(engine: Engine, network: F
 async def test_a_picture_that_becomes_nan_fails_alone(engine: Engine, network: FakeNetwork) -> None:
     one, bad = await together(engine, network, "one", "NaN")
     assert len(one) == 4
-    assert isinstance(bad, StageFailed) and "NaN or infinite in step 1" in bad.message
+    assert isinstance(bad, StageFailed) and "NaN or infinite after step 4" in bad.message
+
+
+async def test_a_picture_that_becomes_nan_steps_no_further_than_where_it_is_shown(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    with pytest.raises(StageFailed, match="after step 2"):
+        await drain(denoise(engine, "NaN", emit_denoised_at=frozenset({2})))
+    assert network.steps == 2
 
 
 async def test_a_job_that_cannot_begin_fails_alone(engine: Engine, network: FakeNetwork) -> None:
