@@ -32,7 +32,7 @@ def build_tiny_sdxl(folder: Path) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         StableDiffusionXLPipeline(
-            vae=_vae(),
+            vae=build_vae(),
             text_encoder=CLIPTextModel(_text_config("quick_gelu")),
             text_encoder_2=CLIPTextModelWithProjection(_text_config("gelu")),
             tokenizer=_tokenizer(),
@@ -112,7 +112,7 @@ def _unet() -> UNet2DConditionModel:
     )
 
 
-def _vae() -> AutoencoderKL:
+def build_vae(latent_channels: int = 4) -> AutoencoderKL:
     return AutoencoderKL(
         sample_size=64,
         block_out_channels=(8, 8, 8, 8),
@@ -120,6 +120,6 @@ def _vae() -> AutoencoderKL:
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         norm_num_groups=4,
-        latent_channels=4,
+        latent_channels=latent_channels,
         scaling_factor=0.13025,
     )

@@ -85,6 +85,19 @@ def test_a_preview_decoder_that_dies_costs_no_picture(application: Application) 
     eventually(previews_again)
 
 
+@pytest.mark.parametrize("stage", ["TextEncoder", "ImageCodec"])
+def test_a_stage_that_dies_while_nobody_needs_it_costs_no_picture(
+    application: Application, stage: str
+) -> None:
+    with stream(application, **LONG) as events:
+        assert next(events)["type"] == "preview"
+        application.kill(stage)
+        *_, final = events
+    assert final["type"] == "final"
+    fields = {**SHORT, "prompt": f"hills, never encoded before the {stage} died"}
+    eventually(lambda: httpx.post(application.url, json=fields, timeout=60).status_code == 200)
+
+
 def test_prompts_are_not_logged_and_lines_carry_the_request_id(application: Application) -> None:
     secret = "a windmill that nobody may know of"
     httpx.post(application.url, json={**SHORT, "prompt": secret, "request_id": "log-1"}, timeout=60)
