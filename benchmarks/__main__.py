@@ -4,6 +4,7 @@ docs/benchmarks.md, and so with `serving`; with another one, that figure alone, 
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,8 @@ from config.settings import ROOT
 
 
 def main() -> None:
+    # Told to end, it still stops the servers that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "name", nargs="?", choices=[*ALONE, "serving", "report"], help="report: tables anew"

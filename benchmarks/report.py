@@ -224,7 +224,11 @@ def serving_table(results: serving.Results) -> str:
         "rows a tick",
     )
     left_out = [f"Left out: {name}: {why}." for name, why in results.left_out.items()]
-    return "\n\n".join([_table(heads, rows), *left_out])
+    plots = [
+        "![Pictures a second by clients](images/benchmark-throughput.svg)",
+        "![Time to the first preview by clients](images/benchmark-first-preview.svg)",
+    ]
+    return "\n\n".join([_table(heads, rows), *left_out, *plots])
 
 
 def previews_table(results: serving.Results) -> str:
@@ -319,10 +323,11 @@ def batching_table(figure: limit.Figure) -> str:
     def cell(size: int, n: int) -> str:
         return f"{_ms(ticks[size, n])} ({n * ticks[size, jobs[0]] / ticks[size, n]:.1f})"
 
-    return _table(
+    table = _table(
         ("jobs", *(f"{size}x{size}, ms" for size in sizes)),
         [(str(n), *(cell(size, n) for size in sizes)) for n in jobs],
     )
+    return f"{table}\n\n![Steps a second by jobs](images/benchmark-batching.svg)"
 
 
 def bad_input_line(figure: bad_input.Figure) -> str:
