@@ -1,6 +1,7 @@
 """The service's pictures are the unmodified diffusers pipeline's."""
 
 import base64
+import functools
 import io
 import json
 from typing import Any
@@ -9,9 +10,14 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
+from diffusers import (
+    AutoencoderTiny,
+    LCMScheduler,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+)
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from config.settings import ROOT
 from tests.integration.application import Application
@@ -33,11 +39,14 @@ def tiny_vae() -> Any:
     return AutoencoderTiny.from_pretrained(MODEL / "vae_tiny", dtype=torch.float32)
 
 
-def generate(pipeline: Any, seed: int, guidance_scale: float) -> tuple[Any, list[torch.Tensor]]:
+def generate(
+    pipeline: Any, seed: int, guidance_scale: float, **options: Any
+) -> tuple[Any, list[torch.Tensor]]:
     """The pipeline's picture, and its scheduler's own denoised estimate after each step."""
     estimates: list[torch.Tensor] = []
     scheduler_step = pipeline.scheduler.step
 
+    @functools.wraps(scheduler_step)  # the pipeline looks at its parameters
     def step(*args: Any, **kwargs: Any) -> Any:
         stepped = scheduler_step(*args, **kwargs)
         estimates.append(stepped[1])
@@ -50,6 +59,7 @@ def generate(pipeline: Any, seed: int, guidance_scale: float) -> tuple[Any, list
             num_inference_steps=STEPS,
             guidance_scale=guidance_scale,
             generator=torch.Generator().manual_seed(seed),
+            **options,
         ).images[0]
     finally:
         del pipeline.scheduler.step
@@ -96,3 +106,53 @@ def test_the_picture_and_its_previews(
         own.save(buffer, "webp", quality=100)  # lossy: compared with a picture as lossy
         off = difference(decoded(preview), Image.open(buffer).convert("RGB"))
         assert off.mean() < 0.1 and off.max() <= 8
+
+
+def data_uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "lcm"])
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_inpainting_and_its_previews(
+    application: Application, pipeline: Any, strength: float, scheduler: str
+) -> None:
+    original, _ = generate(pipeline, 1, 4.5)
+    mask = Image.new("L", original.size)
+    ImageDraw.Draw(mask).ellipse((20, 20, 90, 100), fill="white")
+    answer = httpx.post(
+        f"{application.url}/stream",
+        json={
+            "prompt": PROMPT,
+            "image_url": data_uri(original),
+            "mask_url": data_uri(mask),
+            "strength": strength,
+            "scheduler": scheduler,
+            "num_inference_steps": STEPS,
+            "guidance_scale": 4.5,
+            "seed": 7,
+            "output_format": "png",
+        },
+        timeout=60,
+    )
+    lines = answer.text.splitlines()
+    *previews, final = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+    inpaint = StableDiffusionXLInpaintPipeline.from_pipe(pipeline)
+    inpaint.set_progress_bar_config(disable=True)
+    if scheduler == "lcm":
+        inpaint.scheduler = LCMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    picture, _ = generate(
+        inpaint, 7, 4.5, image=original, mask_image=mask, strength=strength,
+        width=original.width, height=original.height,
+    )  # fmt: skip
+    assert final["steps"] == int(STEPS * strength)
+    assert difference(decoded(final), picture).max() <= 1
+    # Far enough from the mask for the decoder not to see it, a preview is the original from the
+    # first step on; within it, it is not yet what it becomes.
+    assert previews[0]["step"] == 1
+    for preview in previews:
+        off = difference(decoded(preview), original)
+        assert off[:, 112:].mean() < 8
+    assert difference(decoded(previews[0]), picture)[40:80, 40:70].mean() > 8
