@@ -82,9 +82,12 @@ class RayImageCodec(_Handle):
         )
         return picture
 
-    async def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Reference:
+    async def encode(
+        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
+    ) -> Reference:
         reference: Reference = await self._result(
-            self._by_reference.encode.remote(request_id, picture, width, height), "image_encode"
+            self._by_reference.encode.remote(request_id, picture, width, height, mask),
+            "image_encode",
         )
         return reference
 

@@ -26,9 +26,11 @@ class ImageCodec:
         with failing_as(request_id, "image_decode"):
             return await self._thread.run(self._vae.picture, latents, picture_format)
 
-    async def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Reference:
+    async def encode(
+        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
+    ) -> Reference:
         with failing_as(request_id, "image_encode"):
-            return put(await self._thread.run(self._vae.posterior, picture, width, height))
+            return put(await self._thread.run(self._vae.posterior, picture, width, height, mask))
 
 
 def _load(settings: AppSettings) -> "FullVAE":

@@ -1,9 +1,11 @@
 """Latents to pictures and back: TinyVAE previews, full VAE finals, input pictures."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from glimpse.families import LATENT_FACTOR
@@ -42,6 +44,7 @@ class FullVAE:
     """`AutoencoderKL`: the final picture, and input pictures to latents."""
 
     def __init__(self, source: ModelSource, channels_last: bool) -> None:
+        from diffusers.image_processor import VaeImageProcessor
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         self._device = source.device
@@ -53,6 +56,10 @@ class FullVAE:
         if source.dtype == torch.float16 and vae.config.force_upcast:
             vae = vae.float()  # SDXL's VAE overflows in half precision
         self._vae = _laid_out(vae, channels_last)
+        # As in `StableDiffusionXLInpaintPipeline`.
+        self._masks = VaeImageProcessor(
+            do_normalize=False, do_binarize=True, do_convert_grayscale=True
+        )
 
     def warm_up(self, width: int, height: int) -> None:
         self.decode(_zeros(self._vae.config.latent_channels, width, height))
@@ -78,9 +85,26 @@ class FullVAE:
         """Final latents as an encoded picture."""
         return encode_final(self.decode(latents), picture_format)
 
-    def posterior(self, picture: bytes, width: int, height: int) -> EncodedImage:
-        """An encoded input picture, cover-cropped to the size."""
-        return self.encode(open_input(picture, width, height))
+    def mask(self, picture: Image.Image) -> NDArray[np.float32]:
+        """A picture as a mask of the size of latents, [1, h, w]: 1 where white, 0 where black.
+
+        Of each cell the pixel at its corner counts, as in the pipeline's `prepare_mask_latents`.
+        """
+        size = (picture.height // LATENT_FACTOR, picture.width // LATENT_FACTOR)
+        pixels = self._masks.preprocess(picture)
+        return to_array(torch.nn.functional.interpolate(pixels, size)[0])
+
+    def posterior(
+        self, picture: bytes, width: int, height: int, mask: bytes | None = None
+    ) -> EncodedImage:
+        """An encoded input picture, cover-cropped to the size; and likewise its mask, if any.
+
+        Raises `InvalidRequest`, about `image_url` or `mask_url`.
+        """
+        image = self.encode(open_input(picture, width, height))
+        if mask is None:
+            return image
+        return replace(image, mask=self.mask(open_input(mask, width, height, "mask_url")))
 
 
 def _zeros(channels: int, width: int, height: int) -> Latents:

@@ -138,7 +138,11 @@ class _Generation:
             if request.image is not None:
                 image = group.create_task(
                     stages.image_codec.encode(
-                        request.request_id, request.image, request.width, request.height
+                        request.request_id,
+                        request.image,
+                        request.width,
+                        request.height,
+                        request.mask,
                     )
                 )
             await text

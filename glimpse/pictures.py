@@ -51,15 +51,15 @@ def _encode(image: Image.Image, picture_format: str, options: dict[str, int]) ->
     return Picture(buffer.getvalue(), f"image/{picture_format}", image.width, image.height)
 
 
-def check_input(data: bytes) -> None:
-    """Raises `InvalidRequest` for what is no picture, or a damaged one."""
-    with _opened(data) as image:
+def check_input(data: bytes, field: str = "image_url") -> None:
+    """Raises `InvalidRequest`, about a field, for what is no picture, or a damaged one."""
+    with _opened(data, field) as image:
         image.load()
 
 
-def open_input(data: bytes, width: int, height: int) -> Image.Image:
+def open_input(data: bytes, width: int, height: int, field: str = "image_url") -> Image.Image:
     """An input picture in RGB, cover-cropped to the size. Raises `InvalidRequest`."""
-    with _opened(data) as image:
+    with _opened(data, field) as image:
         upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
     return ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
 
@@ -72,13 +72,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def _opened(data: bytes, field: str) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(data), formats=READABLE) as image:
             if image.width * image.height > MAX_INPUT_PIXELS:
-                raise invalid("image_url", f"has more than {MAX_INPUT_PIXELS} pixels")
+                raise invalid(field, f"has more than {MAX_INPUT_PIXELS} pixels")
             yield image
     except BROKEN_PICTURE:
-        raise invalid(
-            "image_url", "is not a picture that can be read; send JPEG, PNG or WebP"
-        ) from None
+        raise invalid(field, "is not a picture that can be read; send JPEG, PNG or WebP") from None

@@ -118,7 +118,7 @@ class Denoiser(Stage, Protocol):
         options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
         """Runs a job; closing the generator cancels it before its next step. `image` is the encoded
-        input picture of image to image.
+        input picture of image to image, or of inpainting.
         """
         ...
 
@@ -130,8 +130,12 @@ class PreviewDecoder(Stage, Protocol):
 class ImageCodec(Stage, Protocol):
     async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture: ...
 
-    async def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Opaque:
-        """The `image` of a job: an encoded picture, cover-cropped to the size."""
+    async def encode(
+        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
+    ) -> Opaque:
+        """The `image` of a job: an encoded picture, and for inpainting the mask, an encoded picture
+        too, white where the first is repainted; both cover-cropped to the size.
+        """
         ...
 
 

@@ -100,6 +100,11 @@ class GenerationInput(BaseModel):
     image_url: str | None = Field(
         None, description="A picture to start from, as a data URI: image to image."
     )
+    mask_url: str | None = Field(
+        None,
+        description="With `image_url`: inpainting. A picture, as a data URI: white is repainted, "
+        "black is kept.",
+    )
     strength: float | None = Field(
         None, ge=0, le=1, description="With `image_url`: int(steps x strength) steps are run."
     )
@@ -165,6 +170,7 @@ class GenerationRequest:
     output_format: str
     progress: bool
     image: bytes | None = None
+    mask: bytes | None = None
     strength: float = 1.0
 
     @property
@@ -206,9 +212,11 @@ def parse_request(fields: Mapping[str, Any], offer: Offer) -> GenerationRequest:
     scheduler = _given(wanted.scheduler, offer.default_scheduler)
     if scheduler == "lcm" and steps > LCM_MAX_STEPS:
         raise invalid("num_inference_steps", f"lcm takes at most {LCM_MAX_STEPS} steps")
-    image, strength = None, 1.0
+    image, mask, strength = None, None, 1.0
     if wanted.image_url is not None:
         image = _picture("image_url", wanted.image_url, offer.max_input_bytes)
+        if wanted.mask_url is not None:
+            mask = _picture("mask_url", wanted.mask_url, offer.max_input_bytes)
         strength = _given(wanted.strength, DEFAULT_STRENGTH)
         if int(steps * strength) < 1:
             raise invalid(
@@ -216,8 +224,10 @@ def parse_request(fields: Mapping[str, Any], offer: Offer) -> GenerationRequest:
                 f"{steps} steps at this strength leave none to run; "
                 f"use a strength of at least {math.ceil(100 / steps) / 100} or more steps",
             )
-    elif wanted.strength is not None:
-        raise invalid("strength", "has a meaning only with image_url; leave it out")
+    else:
+        for field in ("mask_url", "strength"):
+            if getattr(wanted, field) is not None:
+                raise invalid(field, "has a meaning only with image_url; leave it out")
     return GenerationRequest(
         request_id=wanted.request_id or new_request_id(),
         prompt=wanted.prompt,
@@ -238,6 +248,7 @@ def parse_request(fields: Mapping[str, Any], offer: Offer) -> GenerationRequest:
         output_format=wanted.output_format,
         progress=wanted.progress,
         image=image,
+        mask=mask,
         strength=strength,
     )
 

@@ -203,6 +203,7 @@ class FakeImageCodec(FakeStage):
         self.decode_error: Exception | None = None
         self.encode_error: Exception | None = None
         self.encoded: list[tuple[bytes, int, int]] = []
+        self.masks: list[bytes | None] = []
         self.open = 0
         self.encoding_gate = _opened()
         self._gates: defaultdict[int, asyncio.Event] = defaultdict(_opened)
@@ -223,8 +224,11 @@ class FakeImageCodec(FakeStage):
         finally:
             self.open -= 1
 
-    async def encode(self, request_id: str, picture: bytes, width: int, height: int) -> Opaque:
+    async def encode(
+        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
+    ) -> Opaque:
         self.encoded.append((picture, width, height))
+        self.masks.append(mask)
         self.open += 1
         try:
             await self.encoding_gate.wait()

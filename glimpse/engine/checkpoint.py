@@ -1,23 +1,27 @@
 """A job's state between two steps, to bytes and back. Tensors and JSON; never pickle."""
 
 import json
+from dataclasses import fields
 
 import safetensors
 import safetensors.torch
 
-from glimpse.engine.job import RunningJob
+from glimpse.engine.job import Inpainting, RunningJob
 
 HISTORY = "history."
+KEPT = tuple(field.name for field in fields(Inpainting))
 
 
 def save(job: RunningJob) -> bytes:
     """The state of a job. What it was asked for is not in it: whoever resumes a job has that."""
     tensors, numbers = job.solver.history()
+    kept = job.inpainting
     return safetensors.torch.save(
         {
             "latents": job.latents.contiguous(),
             "generator": job.generator.get_state(),
             **{HISTORY + name: tensor.contiguous() for name, tensor in tensors.items()},
+            **{name: getattr(kept, name).contiguous() for name in KEPT if kept is not None},
         },
         metadata={
             "index": json.dumps(job.index),
@@ -34,7 +38,11 @@ def restore(job: RunningJob, state: bytes) -> None:
     latents = tensors["latents"]
     if latents.shape != job.latents.shape or json.loads(metadata["steps"]) != len(job.solver):
         raise ValueError("this checkpoint is of a job with another size or number of steps")
+    if ("mask" in tensors) != (job.inpainting is not None):
+        raise ValueError("of this checkpoint and its job, one has a mask and the other has none")
     device = job.latents.device
+    if job.inpainting is not None:  # an encoder elsewhere may round otherwise
+        job.inpainting = Inpainting(**{name: tensors[name].to(device) for name in KEPT})
     job.latents = latents.to(device)
     job.generator.set_state(tensors["generator"])
     job.index = json.loads(metadata["index"])

@@ -30,11 +30,24 @@ class Rows:
 @dataclass(frozen=True, slots=True)
 class Posterior:
     """What the VAE's encoder knows of an input picture: mean and deviation, [1, C, h, w]. A sample
-    times `scale` is latents of the network's."""
+    times `scale` is latents of the network's. `mask`: as in `Inpainting`, where there is one."""
 
     mean: torch.Tensor
     std: torch.Tensor
     scale: float
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inpainting:
+    """What an inpainting keeps: the input picture's latents, and the noise that they are under
+    between two steps, [1, C, h, w] each. `mask` [1, 1, h, w] is 1 where the picture is repainted,
+    0 where it is kept.
+    """
+
+    original: torch.Tensor
+    noise: torch.Tensor
+    mask: torch.Tensor
 
 
 class Network(Protocol):
@@ -64,6 +77,7 @@ class RunningJob:
     guidance_scale: float
     generator: torch.Generator
     latents: torch.Tensor
+    inpainting: Inpainting | None = None
     index: int = 0
 
     @property

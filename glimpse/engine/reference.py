@@ -19,4 +19,9 @@ def advance(job: RunningJob, network: Network) -> torch.Tensor:
         prediction = negative + job.guidance_scale * (positive - negative)
     job.latents, denoised = job.solver.step(prediction, job.latents, job.index, job.generator)
     job.index += 1
+    if job.inpainting is not None:
+        original, mask = job.inpainting.original, job.inpainting.mask
+        noised = job.solver.noised(original, job.inpainting.noise, job.index)
+        job.latents = (1 - mask) * noised + mask * job.latents
+        denoised = (1 - mask) * original + mask * denoised
     return denoised

@@ -71,12 +71,25 @@ class Solver:
 
     def start(self, noise: torch.Tensor, original: torch.Tensor | None) -> torch.Tensor:
         """The first latents: noise at the first sigma, on top of `original` where there is one."""
-        latents: torch.Tensor
-        if original is None:
-            latents = noise * self._scheduler.init_noise_sigma
-        else:
-            latents = self._scheduler.add_noise(original, noise, self._timesteps[:1])
+        if original is not None:
+            return self.noised(original, noise, 0)
+        latents: torch.Tensor = noise * self._scheduler.init_noise_sigma
         return latents
+
+    def noised(self, original: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
+        """`original` [1, C, h, w] under the noise of the step that is next, `index` (from 0); after
+        the last step as it is.
+        """
+        if index == len(self):
+            return original
+        # The scheduler is asked for the two factors alone: given latents on a GPU, it would move
+        # its sigmas there, and wait for the steps that are under way.
+        one, none = (torch.full((1,), value, dtype=original.dtype) for value in (1, 0))
+        timestep = self._timesteps[index : index + 1]
+        signal = self._scheduler.add_noise(one, none, timestep)[0]
+        sigma = self._scheduler.add_noise(none, one, timestep)[0]
+        noised: torch.Tensor = signal * original + sigma * noise
+        return noised
 
     def scale_input(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """What the network is shown at a step."""

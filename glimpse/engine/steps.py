@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from glimpse.engine import checkpoint
-from glimpse.engine.job import Network, Rows, RunningJob
+from glimpse.engine.job import Inpainting, Network, Rows, RunningJob
 from glimpse.engine.solver import Solver
 from glimpse.ports import Job
 
@@ -16,9 +16,10 @@ def begin(
 ) -> RunningJob:
     """A job before its first step, or at the step where `resume_from` was taken.
 
-    The one generator of a job draws in the order of the diffusers pipeline: the posterior's sample
-    where there is an input picture, then the noise, then what the solver needs. It lives on the
-    CPU, so that a seed means the same picture on every device.
+    The one generator of a job draws in the order of the diffusers pipelines: the posterior's sample
+    where there is an input picture, the noise, a sample of the masked picture's posterior where
+    there is a mask, then what the solver needs. It lives on the CPU, so that a seed means the same
+    picture on every device.
     """
     steps = job.num_inference_steps
     if image is not None:
@@ -31,17 +32,25 @@ def begin(
     def draw(dtype: torch.dtype) -> torch.Tensor:
         return torch.randn(shape, generator=generator, dtype=dtype).to(network.device)
 
-    original = None
+    original = inpainting = None
     if image is not None:
         posterior = network.posterior(image)
         sample = posterior.mean + posterior.std * draw(posterior.mean.dtype)
         original = (posterior.scale * sample).to(network.dtype)
+    noise = draw(network.dtype)
+    if original is not None and posterior.mask is not None:
+        inpainting = Inpainting(original, noise, posterior.mask)
+        # Only a network of 9 channels is shown the masked picture; the pipeline always draws.
+        draw(posterior.mean.dtype)
+        if job.strength == 1.0:
+            original = None  # unlike image to image, it then starts from noise alone
     running = RunningJob(
         rows=network.rows(conditioning, job.guidance_scale > 1, job.width, job.height),
         solver=solver,
         guidance_scale=job.guidance_scale,
         generator=generator,
-        latents=solver.start(draw(network.dtype), original),
+        latents=solver.start(noise, original),
+        inpainting=inpainting,
     )
     if resume_from is not None:
         checkpoint.restore(running, resume_from)
@@ -63,10 +72,23 @@ def predict(jobs: Sequence[RunningJob], network: Network) -> list[torch.Tensor]:
 
 
 def advance(job: RunningJob, prediction: torch.Tensor) -> torch.Tensor:
-    """The solver's step. Gives the denoised estimate [1, C, h, w]."""
+    """The solver's step. Gives the denoised estimate [1, C, h, w].
+
+    An inpainting's latents and estimate are the input picture's where it is kept.
+    """
     job.latents, denoised = job.solver.step(prediction, job.latents, job.index, job.generator)
     job.index += 1
+    kept = job.inpainting
+    if kept is not None:
+        noised = job.solver.noised(kept.original, kept.noise, job.index)
+        job.latents = _blended(noised, job.latents, kept.mask)
+        denoised = _blended(kept.original, denoised, kept.mask)
     return denoised
+
+
+def _blended(kept: torch.Tensor, repainted: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Blended latent diffusion, Avrahami et al. 2022, as diffusers' inpainting writes it."""
+    return (1 - mask) * kept + mask * repainted
 
 
 def _input(job: RunningJob) -> torch.Tensor:

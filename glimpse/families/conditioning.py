@@ -25,8 +25,9 @@ class Conditioning:
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
     """The posterior of an input picture, [C, h, w] each. A sample of it times `scale` is latents
-    of the network's."""
+    of the network's. For inpainting a `mask` [1, h, w]: 1 where it is repainted, 0 where kept."""
 
     mean: NDArray[Any]
     std: NDArray[Any]
     scale: float
+    mask: NDArray[Any] | None = None

@@ -177,6 +177,7 @@ class SDXLNetwork:
             from_array(image.mean, self.device, torch.float32)[None],
             from_array(image.std, self.device, torch.float32)[None],
             image.scale,
+            None if image.mask is None else from_array(image.mask, self.device, self.dtype)[None],
         )
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:

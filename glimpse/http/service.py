@@ -81,12 +81,14 @@ class Service:
         """The request in a client's fields. Raises `InvalidRequest`."""
         if fields.get("image_url") is None:
             return parse_request(fields, self._offer)
-        return await asyncio.to_thread(self._parse_with_picture, fields)  # megabytes, perhaps
+        return await asyncio.to_thread(self._parse_with_pictures, fields)  # megabytes, perhaps
 
-    def _parse_with_picture(self, fields: Mapping[str, Any]) -> GenerationRequest:
+    def _parse_with_pictures(self, fields: Mapping[str, Any]) -> GenerationRequest:
         request = parse_request(fields, self._offer)
         if request.image is not None:
             check_input(request.image)
+        if request.mask is not None:
+            check_input(request.mask, "mask_url")
         return request
 
     @asynccontextmanager

@@ -10,6 +10,11 @@ import pytest
 
 from tests.integration.application import Application
 
+# A picture of one pixel.
+PNG_URL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+k"
+    "cQAAAABJRU5ErkJggg=="
+)
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({}, "prompt"),
     ({"prompt": ""}, "prompt"),
@@ -27,7 +32,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "x", "num_images": 5}, "4"),
     ({"prompt": "x", "image_url": "http://localhost/x.png"}, "data URI"),
     ({"prompt": "x", "image_url": "data:image/png;base64,AAAA"}, "picture"),
+    ({"prompt": "x", "mask_url": PNG_URL}, "image_url"),
+    ({"prompt": "x", "image_url": PNG_URL, "mask_url": "http://localhost/x.png"}, "data URI"),
+    ({"prompt": "x", "image_url": PNG_URL, "mask_url": "data:image/png;base64,AAAA"}, "mask_url"),
     ({"prompt": "x", "strength": 0.5}, "image_url"),
+    ({"prompt": "x", "scheduler": "lcm", "num_inference_steps": 51}, "50"),
     ({"prompt": "x", "scheduler": "heun"}, "euler"),
     ({"prompt": "x", "preview_every": 101}, "100"),
     ({"prompt": "x", "preview_format": "gif"}, "jpeg"),

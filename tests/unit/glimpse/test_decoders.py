@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionXLInpaintPipeline
 from PIL import Image
 
 from glimpse.decoders import FullVAE, TinyVAE
+from glimpse.errors import InvalidRequest
 from glimpse.families.sdxl import ModelSource
 from glimpse.request import PreviewSpec
 
@@ -84,6 +86,43 @@ def test_an_input_picture_is_encoded_at_the_size_of_the_job(full_vae: FullVAE) -
     assert image.mean.dtype == image.std.dtype == np.float32
     assert image.std.min() > 0
     assert image.scale == 0.13025
+    assert image.mask is None
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
+def test_a_mask_is_that_of_the_inpaint_pipeline(
+    full_vae: FullVAE, pipeline: Any, mode: str
+) -> None:
+    inpaint = StableDiffusionXLInpaintPipeline.from_pipe(pipeline)
+    rng = np.random.default_rng(3)
+    picture = Image.fromarray(rng.integers(0, 256, (32, 64, 3), np.uint8)).convert(mode)
+    processed = inpaint.mask_processor.preprocess(picture, height=32, width=64)
+    expected, _ = inpaint.prepare_mask_latents(
+        processed, None, 1, 32, 64, torch.float32, torch.device("cpu"), None, False
+    )
+    png = io.BytesIO()
+    picture.save(png, "PNG")
+    mask = full_vae.posterior(_png(), 64, 32, png.getvalue()).mask
+    assert mask is not None and mask.dtype == np.float32
+    assert 0.2 < mask.mean() < 0.8
+    assert np.array_equal(mask, expected[0].numpy())
+
+
+def test_what_is_white_is_repainted_and_a_mask_is_cropped_as_the_picture(full_vae: FullVAE) -> None:
+    mask = Image.new("L", (128, 256))
+    mask.paste(255, (64, 0, 128, 160))  # of the middle, 128 x 64, all but the left half
+    png = io.BytesIO()
+    mask.save(png, "PNG")
+    cropped = full_vae.posterior(_png(), 64, 32, png.getvalue()).mask
+    assert cropped is not None
+    assert np.array_equal(cropped, np.tile(np.repeat([0, 1], 4), (1, 4, 1)))
+
+
+def test_which_of_two_pictures_is_damaged_is_said(full_vae: FullVAE) -> None:
+    for picture, mask, field in ((b"no", _png(), "image_url"), (_png(), b"no", "mask_url")):
+        with pytest.raises(InvalidRequest) as caught:
+            full_vae.posterior(picture, 64, 32, mask)
+        assert caught.value.problems[0]["loc"] == ["body", field]
 
 
 def test_in_half_precision_the_full_vae_is_kept_in_single(source: ModelSource) -> None:

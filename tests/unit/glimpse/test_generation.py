@@ -111,9 +111,19 @@ async def test_an_input_picture_goes_to_the_codec_and_from_there_to_the_denoiser
     stages = FakeStages()
     events = await Run(stages, make_request(image=b"picture", strength=0.5, progress=True)).events()
     assert stages.image_codec.encoded == [(b"picture", 128, 128)]
+    assert stages.image_codec.masks == [None]
     assert stages.denoiser.given == [("conditioning", "image")]
     assert stages.denoiser.jobs[0].strength == 0.5
     assert [event for event in events if isinstance(event, Step)] == [Step(1, 2), Step(2, 2)]
+
+
+async def test_a_mask_goes_to_the_codec_with_its_picture_once_for_all_pictures() -> None:
+    stages = FakeStages()
+    request = make_request(image=b"picture", mask=b"mask", strength=0.5, num_images=2)
+    assert isinstance((await Run(stages, request).events())[-1], Final)
+    assert stages.image_codec.encoded == [(b"picture", 128, 128)]
+    assert stages.image_codec.masks == [b"mask"]
+    assert stages.denoiser.given == [("conditioning", "image")] * 2
 
 
 async def test_several_pictures_are_jobs_with_seeds_that_follow_one_another() -> None:

@@ -99,7 +99,8 @@ def test_an_input_picture_of_any_mode_is_made_rgb(mode: str) -> None:
     assert open_input(data, 8, 8).mode == "RGB"
 
 
-@pytest.mark.parametrize("look", [check_input, lambda data: open_input(data, 64, 64)])
+@pytest.mark.parametrize("field", ["image_url", "mask_url"])
+@pytest.mark.parametrize("look", [check_input, lambda data, field: open_input(data, 64, 64, field)])
 @pytest.mark.parametrize(
     "data",
     [
@@ -113,10 +114,12 @@ def test_an_input_picture_of_any_mode_is_made_rgb(mode: str) -> None:
         saved(striped(), "tiff"),
     ],
 )
-def test_what_is_no_picture_or_of_another_format_is_refused(look: Any, data: bytes) -> None:
+def test_what_is_no_picture_or_of_another_format_is_refused(
+    look: Any, data: bytes, field: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        look(data)
-    assert caught.value.problems[0]["loc"] == ["body", "image_url"]
+        look(data, field)
+    assert caught.value.problems[0]["loc"] == ["body", field]
     assert "send JPEG, PNG or WebP" in caught.value.message
 
 
@@ -140,6 +143,8 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(
     monkeypatch.setattr(pictures, "MAX_INPUT_PIXELS", 60 * 40 - 1)
     with pytest.raises(InvalidRequest, match="has more than 2399 pixels"):
         check_input(data)
+    with pytest.raises(InvalidRequest, match="mask_url.*has more than 2399 pixels"):
+        check_input(data, "mask_url")
     monkeypatch.setattr(pictures, "MAX_INPUT_PIXELS", 60 * 40)
     check_input(data)
 

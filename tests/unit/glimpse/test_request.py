@@ -71,6 +71,7 @@ def test_what_is_left_out_is_the_models_or_the_apis_default() -> None:
         output_format="jpeg",
         progress=False,
         image=None,
+        mask=None,
         strength=1.0,
     )
 
@@ -151,6 +152,7 @@ def test_an_integer_out_of_its_range_or_of_another_type_is_refused(field: str) -
         ("image_size", ["huge", 512, [512, 512], {}, {"width": 128}, {"width": "128"}, True]),
         ("strength", [-0.1, 1.1, math.nan, "0.5", True]),
         ("image_url", [1, b"x", ["x"]]),
+        ("mask_url", [1, b"x", ["x"]]),
         ("num_images", [None]),
         ("preview_every", [None]),
     ],
@@ -248,6 +250,8 @@ SECRET = "S3CR3T"
         {"image_url": SECRET},
         {"image_url": f"data:image/{SECRET},"},
         {"image_url": "data:image/png;base64," + SECRET * 1000},
+        {"mask_url": SECRET},
+        {"image_url": PNG_URL, "mask_url": "data:image/png;base64," + SECRET * 1000},
         {"unknown": SECRET},
     ],
 )
@@ -360,6 +364,7 @@ def test_the_nearest_size_is_valid_and_a_valid_size_is_its_own_nearest() -> None
 def test_an_input_picture_comes_as_a_data_uri() -> None:
     request = parse(image_url=PNG_URL)
     assert request.image == PNG
+    assert request.mask is None
     assert request.strength == 0.6
     assert request.steps == 2  # of 4
 
@@ -381,9 +386,25 @@ def test_an_input_picture_comes_as_a_data_uri() -> None:
     ],
 )
 def test_a_broken_input_picture_is_refused(url: str, message: str) -> None:
-    field, said = refused(image_url=url)
-    assert field == "image_url"
-    assert message in said
+    for field in ("image_url", "mask_url"):
+        named, said = refused(**({"image_url": PNG_URL} | {field: url}))
+        assert named == field
+        assert message in said
+
+
+def test_a_mask_comes_beside_the_picture() -> None:
+    mask_url = "data:image/webp;base64,bWFzaw=="
+    request = parse(image_url=PNG_URL, mask_url=mask_url, strength=1)
+    assert (request.image, request.mask, request.strength) == (PNG, b"mask", 1)
+    assert parse(image_url=PNG_URL, mask_url=None).mask is None
+
+
+@pytest.mark.parametrize("more", [{}, {"strength": 0.5}])
+def test_a_mask_without_a_picture_is_refused(more: dict[str, Any]) -> None:
+    assert refused(mask_url=PNG_URL, **more) == (
+        "mask_url",
+        "has a meaning only with image_url; leave it out",
+    )
 
 
 def test_an_input_picture_of_just_the_limit_is_taken() -> None:

@@ -30,6 +30,8 @@ def noise(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 GIVEN = Conditioning(TextEmbedding(noise(77, 32), noise(16)), None)
 IMAGE = EncodedImage(noise(4, 4, 8), np.abs(noise(4, 4, 8)), 0.13025)
+MASK = (noise(1, 4, 8) > 0).astype(np.float32)
+MASKED = dataclasses.replace(IMAGE, mask=MASK)
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -54,6 +56,36 @@ def test_image_to_image_goes_on_at_its_own_step(network: Network, scheduler: str
     resumed = ours(network, job, GIVEN, IMAGE, resume_from=whole.states[1])
     assert torch.equal(resumed.latents, whole.latents)
     assert len(resumed.denoised) == 1
+
+
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_inpainting_goes_on_from_any_step_with_what_its_state_holds(
+    network: Network, scheduler: str, strength: float
+) -> None:
+    job = make_job(scheduler=scheduler, num_inference_steps=5, strength=strength)
+    whole = ours(network, job, GIVEN, MASKED)
+    assert len(whole.states) == int(5 * strength)
+    # What another encoder makes of the same picture; here it is far off, to be seen.
+    again = dataclasses.replace(MASKED, mean=MASKED.mean + 1, mask=1 - MASK)
+    assert not torch.allclose(ours(network, job, GIVEN, again).latents, whole.latents, atol=0.01)
+    for step, state in enumerate(whole.states, start=1):
+        for image in (MASKED, again):
+            resumed = ours(network, job, GIVEN, image, resume_from=state)
+            assert torch.equal(resumed.latents, whole.latents)
+            assert len(resumed.denoised) == len(whole.states) - step
+            for one, other in zip(resumed.denoised, whole.denoised[step:], strict=True):
+                assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("before", "after"), [(IMAGE, MASKED), (MASKED, IMAGE)])
+def test_the_state_of_a_job_with_a_mask_is_not_that_of_one_without(
+    network: Network, before: EncodedImage, after: EncodedImage
+) -> None:
+    job = make_job(strength=0.5)
+    state = ours(network, job, GIVEN, before).states[0]
+    with pytest.raises(ValueError, match="one has a mask"):
+        steps.begin(job, GIVEN, after, network, state)
 
 
 def test_a_job_can_stop_again_and_again(network: Network) -> None:

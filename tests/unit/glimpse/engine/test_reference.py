@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline
+from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline
 from PIL import Image
 
 from glimpse.decoders import FullVAE
 from glimpse.engine import reference, steps
 from glimpse.families.conditioning import Conditioning
 from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
+from glimpse.ports import Job
 from tests.unit.glimpse.engine.oracle import (
     PROMPT,
     SCHEDULERS,
@@ -82,6 +83,19 @@ def image_pipeline(pipeline: Any) -> Any:
     return image_pipeline
 
 
+def chance_pixels(channels: int, job: Job) -> tuple[torch.Tensor, bytes]:
+    """Random pixels [1, channels, H, W] from 0 to 1, and as a PNG.
+
+    The pipelines are not given the PIL picture, whose other layout in memory stays with the latents
+    up to the network, where it changes the last bits.
+    """
+    generator = torch.Generator().manual_seed(channels)
+    pixels = torch.randint(0, 256, (channels, job.height, job.width), generator=generator)
+    png = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).byte().numpy()).save(png, "PNG")
+    return pixels[None] / 255, png.getvalue()
+
+
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize(("steps", "strength"), [(8, 0.5), (7, 0.3), (3, 1.0)])
 def test_image_to_image_is_that_of_the_pipeline(
@@ -94,11 +108,8 @@ def test_image_to_image_is_that_of_the_pipeline(
     strength: float,
 ) -> None:
     job = make_job(scheduler=scheduler, num_inference_steps=steps, strength=strength)
-    generator = torch.Generator().manual_seed(1)
-    picture = torch.randint(0, 256, (3, job.height, job.width), generator=generator)
-    png = io.BytesIO()
-    Image.fromarray(picture.permute(1, 2, 0).byte().numpy()).save(png, "PNG")
-    image = full_vae.posterior(png.getvalue(), job.width, job.height)
+    picture, png = chance_pixels(3, job)
+    image = full_vae.posterior(png, job.width, job.height)
     made = ours(network, job, conditioning(text_encoder, None), image)
     assert len(made.denoised) == int(steps * strength)
     assert_equal(
@@ -108,12 +119,63 @@ def test_image_to_image_is_that_of_the_pipeline(
             job,
             None,
             network.scheduler_config,
-            # Not the PIL picture, whose other layout in memory stays with the latents up to the
-            # network, where it changes the last bits.
-            image=picture[None] / 255,
+            image=picture,
             strength=strength,
         ),
     )
+
+
+@pytest.fixture(scope="module")
+def inpaint_pipeline(pipeline: Any) -> Any:
+    inpaint_pipeline = StableDiffusionXLInpaintPipeline.from_pipe(pipeline)
+    inpaint_pipeline.set_progress_bar_config(disable=True)
+    return inpaint_pipeline
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(("guidance_scale", "epsilon"), [(1.0, True), (4.5, False)])
+@pytest.mark.parametrize(("strength", "run"), [(0.3, 2), (0.6, 4), (1.0, 7)])
+def test_inpainting_is_that_of_the_pipeline_and_its_previews_keep_what_is_kept(
+    network: SDXLNetwork,
+    text_encoder: SDXLTextEncoder,
+    full_vae: FullVAE,
+    inpaint_pipeline: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    scheduler: str,
+    guidance_scale: float,
+    epsilon: bool,
+    strength: float,
+    run: int,
+) -> None:
+    if epsilon:
+        monkeypatch.setattr(network, "scheduler_config", SDXL_SCHEDULER)
+    job = make_job(
+        scheduler=scheduler,
+        num_inference_steps=7,
+        strength=strength,
+        guidance_scale=guidance_scale,
+    )
+    (picture, png), (mask, mask_png) = (chance_pixels(channels, job) for channels in (3, 1))
+    image = full_vae.posterior(png, job.width, job.height, mask_png)
+    assert image.mask is not None and {0, 1} == set(image.mask.flat)
+    made = ours(network, job, conditioning(text_encoder, "fog"), image)
+    assert len(made.denoised) == run
+    its = theirs(
+        inpaint_pipeline,
+        job,
+        "fog",
+        network.scheduler_config,
+        image=picture,
+        mask_image=mask,
+        strength=strength,
+        width=job.width,
+        height=job.height,
+    )
+    # In the end the pipeline has put the clean original where the mask is black: so do all our
+    # estimates, and elsewhere they are its scheduler's.
+    repainted = torch.from_numpy(image.mask)[None] > 0
+    its.denoised = [torch.where(repainted, each, its.latents) for each in its.denoised]
+    assert_equal(made, its)
 
 
 def test_jobs_that_take_turns_do_not_touch_each_other(

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from glimpse.engine.solver import SCHEDULERS, Solver
-from glimpse.request import LCM_MAX_STEPS, Scheduler
+from glimpse.errors import InvalidRequest
+from glimpse.request import LCM_MAX_STEPS, Scheduler, parse_request
+from tests.fakes import OFFER
 from tests.tiny_model import scheduler_config
 from tests.unit.glimpse.engine.oracle import SDXL_SCHEDULER
 
@@ -37,6 +39,51 @@ def test_any_number_of_steps_can_be_run_to_a_finite_end(name: str, config: Any) 
             latents, denoised = solver.step(shown, latents, index, generator)
             assert denoised.shape == SHAPE
         assert latents.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("config", configs(), ids=["own", "sdxl"])
+def test_what_a_request_may_ask_for_can_be_run_and_nothing_else(name: str, config: Any) -> None:
+    wanted = {"prompt": "x", "image_url": "data:image/png;base64,", "scheduler": name}
+    noise, original = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)), torch.ones(1)
+    for of in range(1, 101):
+        for strength in (0.01, 0.3, 0.6, 0.99, 1.0):
+            fields = wanted | {"num_inference_steps": of, "strength": strength}
+            try:
+                steps = parse_request(fields, OFFER).steps
+            except InvalidRequest as refusal:
+                field = refusal.problems[0]["loc"][-1]
+                if field == "num_inference_steps":
+                    with pytest.raises(ValueError, match="num_inference_steps"):
+                        Solver(name, config, of, of)
+                else:
+                    assert field == "strength" and of * strength < 1
+                continue
+            solver = Solver(name, config, of, steps)
+            timesteps = [solver.timestep(index).item() for index in range(len(solver))]
+            assert len(timesteps) == steps
+            assert all(one > next_ for one, next_ in zip(timesteps, timesteps[1:], strict=False))
+            assert solver.start(noise, original).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("config", configs(), ids=["own", "sdxl"])
+def test_a_noised_picture_is_the_schedulers_at_every_step(
+    name: str, config: Any, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    original, noise, prediction = torch.randn((3, *SHAPE), generator=generator).to(dtype)
+    solver = Solver(name, config, 6, 4)
+    latents = solver.start(noise, original)
+    for index in range(4):
+        noised = solver.noised(original, noise, index)
+        at = solver.timestep(index)[None]
+        assert torch.equal(noised, solver._scheduler.add_noise(original, noise, at))
+        assert noised.dtype == dtype
+        assert index == 3 or not torch.equal(noised, original)  # the least may be lost in rounding
+        latents = solver.step(prediction, latents, index, generator).latents
+    assert torch.equal(solver.noised(original, noise, 4), original)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -99,6 +99,9 @@ def test_a_posterior_is_a_batch_of_one(network: SDXLNetwork) -> None:
     posterior = network.posterior(EncodedImage(mean, std, 0.5))
     assert posterior.mean.shape == posterior.std.shape == (1, 4, 4, 8)
     assert posterior.scale == 0.5
+    assert posterior.mask is None
+    masked = network.posterior(EncodedImage(mean, std, 0.5, mean[:1]))
+    assert masked.mask is not None and masked.mask.shape == (1, 1, 4, 8)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

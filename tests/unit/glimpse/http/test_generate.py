@@ -276,14 +276,34 @@ def picture_url(data: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
+def png(mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, (8, 8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 async def test_an_input_picture_reaches_the_codec() -> None:
     server = Server()
-    png = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(png, "PNG")
-    fields = INPUT | {"image_url": picture_url(png.getvalue()), "strength": 0.5}
+    fields = INPUT | {"image_url": picture_url(png()), "strength": 0.5}
     exchange = await server.open("/stream", fields).ended()
-    assert server.stages.image_codec.encoded == [(png.getvalue(), 128, 128)]
+    assert server.stages.image_codec.encoded == [(png(), 128, 128)]
     assert exchange.events[-1]["steps"] == 2
+
+
+async def test_a_mask_reaches_the_codec_with_its_picture() -> None:
+    server = Server()
+    fields = INPUT | {"image_url": picture_url(png()), "mask_url": picture_url(png("L"))}
+    exchange = await server.open("/stream", fields).ended()
+    assert exchange.events[-1]["type"] == "final"
+    assert server.stages.image_codec.masks == [png("L")]
+
+
+async def test_a_mask_without_a_picture_is_a_422() -> None:
+    server = Server()
+    answer = await server.ask("POST", "/", json=INPUT | {"mask_url": picture_url(png())})
+    assert answer.status_code == 422
+    assert answer.json()["message"].startswith("mask_url: has a meaning only with image_url")
+    assert server.stages.text_encoder.texts == []
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(50)])
@@ -293,6 +313,10 @@ async def test_what_is_no_picture_is_a_422_before_the_first_byte(data: bytes) ->
         answer = await server.ask("POST", path, json=INPUT | {"image_url": picture_url(data)})
         assert answer.status_code == 422
         assert answer.json()["detail"][0]["loc"] == ["body", "image_url"]
+        masked = INPUT | {"image_url": picture_url(png()), "mask_url": picture_url(data)}
+        answer = await server.ask("POST", path, json=masked)
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0]["loc"] == ["body", "mask_url"]
     assert server.stages.text_encoder.texts == []
 
 
