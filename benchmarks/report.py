@@ -235,6 +235,12 @@ def previews_table(results: serving.Results) -> str:
     def every(steps: int) -> str:
         return {0: "off", 1: "every step"}.get(steps, f"every {steps} steps")
 
+    bare = results.pipeline
+    alone = [
+        ("diffusers pipeline", "1", every(steps), f"{1 / total.p50:.2f}", *[NONE] * 3)
+        + (_ms(total.p50), "2")
+        for steps, total in ((PREVIEW_EVERY, bare.with_previews), (0, bare.without_previews))
+    ]
     return _table(
         (
             "",
@@ -247,7 +253,8 @@ def previews_table(results: serving.Results) -> str:
             "picture p50, ms",
             "rows a tick",
         ),
-        [
+        alone
+        + [
             (
                 server.name,
                 str(each.load.clients),
