@@ -1,7 +1,8 @@
 """A job's state between two steps, to bytes and back. Tensors and JSON; never pickle."""
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -13,7 +14,9 @@ KEPT = tuple(field.name for field in fields(Inpainting))
 
 
 def save(job: RunningJob) -> bytes:
-    """The state of a job. What it was asked for is not in it: whoever resumes a job has that."""
+    """The state of a job, and its settings. The text is not in it: whoever resumes a job has that,
+    and can have it encoded again.
+    """
     tensors, numbers = job.solver.history()
     kept = job.inpainting
     return safetensors.torch.save(
@@ -25,7 +28,7 @@ def save(job: RunningJob) -> bytes:
         },
         metadata={
             "index": json.dumps(job.index),
-            "steps": json.dumps(len(job.solver)),
+            "settings": json.dumps(_settings(job)),
             "solver": json.dumps(numbers),
         },
     )
@@ -35,15 +38,15 @@ def restore(job: RunningJob, state: bytes) -> None:
     """Puts a job that has not begun where `state` was taken. Raises `ValueError` for another's."""
     metadata = _metadata(state)
     tensors = safetensors.torch.load(state)
-    latents = tensors["latents"]
-    if latents.shape != job.latents.shape or json.loads(metadata["steps"]) != len(job.solver):
-        raise ValueError("this checkpoint is of a job with another size or number of steps")
+    taken_with, wanted = json.loads(metadata["settings"]), _settings(job)
+    if others := [name for name in wanted if wanted[name] != taken_with.get(name)]:
+        raise ValueError(f"this checkpoint is of a job with another {', '.join(others)}")
     if ("mask" in tensors) != (job.inpainting is not None):
         raise ValueError("of this checkpoint and its job, one has a mask and the other has none")
     device = job.latents.device
     if job.inpainting is not None:  # an encoder elsewhere may round otherwise
         job.inpainting = Inpainting(**{name: tensors[name].to(device) for name in KEPT})
-    job.latents = latents.to(device)
+    job.latents = tensors["latents"].to(device)
     job.generator.set_state(tensors["generator"])
     job.index = json.loads(metadata["index"])
     history = {
@@ -52,6 +55,11 @@ def restore(job: RunningJob, state: bytes) -> None:
         if name.startswith(HISTORY)
     }
     job.solver.restore(job.index, history, json.loads(metadata["solver"]))
+
+
+def _settings(job: RunningJob) -> dict[str, Any]:
+    """What the picture depends on: all but the id."""
+    return {name: value for name, value in asdict(job.settings).items() if name != "id"}
 
 
 def _metadata(state: bytes) -> dict[str, str]:

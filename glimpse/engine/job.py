@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from glimpse.engine.solver import Solver
+    from glimpse.ports import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,9 @@ class Network(Protocol):
 class RunningJob:
     """All that a job is between two steps. `index` is the next step, from 0."""
 
+    settings: Job
     rows: Rows
     solver: Solver
-    guidance_scale: float
     generator: torch.Generator
     latents: torch.Tensor
     inpainting: Inpainting | None = None

@@ -16,7 +16,7 @@ def advance(job: RunningJob, network: Network) -> torch.Tensor:
     if len(job.rows) == 2:
         # Classifier-free guidance, Ho and Salimans 2022, equation 6 as diffusers writes it.
         negative, positive = prediction.chunk(2)
-        prediction = negative + job.guidance_scale * (positive - negative)
+        prediction = negative + job.settings.guidance_scale * (positive - negative)
     job.latents, denoised = job.solver.step(prediction, job.latents, job.index, job.generator)
     job.index += 1
     if job.inpainting is not None:

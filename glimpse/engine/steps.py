@@ -45,9 +45,9 @@ def begin(
         if job.strength == 1.0:
             original = None  # unlike image to image, it then starts from noise alone
     running = RunningJob(
+        settings=job,
         rows=network.rows(conditioning, job.guidance_scale > 1, job.width, job.height),
         solver=solver,
-        guidance_scale=job.guidance_scale,
         generator=generator,
         latents=solver.start(noise, original),
         inpainting=inpainting,
@@ -109,4 +109,4 @@ def _guided(job: RunningJob, rows: torch.Tensor) -> torch.Tensor:
     if len(rows) == 1:
         return rows
     negative, positive = rows.chunk(2)
-    return negative + job.guidance_scale * (positive - negative)
+    return negative + job.settings.guidance_scale * (positive - negative)

@@ -107,10 +107,28 @@ def test_a_state_is_tensors_and_json(network: Network) -> None:
     assert b"prompt" not in state
 
 
-@pytest.mark.parametrize("change", [{"width": 32}, {"height": 64}, {"num_inference_steps": 5}])
-def test_the_state_of_another_job_is_refused(network: Network, change: Any) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 32},
+        {"height": 64},
+        {"num_inference_steps": 5},
+        {"seed": 4},
+        {"scheduler": "ddim"},
+        {"guidance_scale": 2.0},
+    ],
+)
+def test_the_state_of_another_job_is_refused(network: Network, change: dict[str, Any]) -> None:
     job = make_job()
     state = ours(network, job, GIVEN).states[1]
     other = dataclasses.replace(job, **change)
-    with pytest.raises(ValueError, match="another size or number of steps"):
+    (name,) = change
+    with pytest.raises(ValueError, match=f"another {name}"):
         steps.begin(other, GIVEN, None, network, state)
+
+
+def test_the_same_job_may_have_another_id(network: Network) -> None:
+    job = make_job()
+    state = ours(network, job, GIVEN).states[1]
+    again = dataclasses.replace(job, id="r2/0")
+    assert steps.begin(again, GIVEN, None, network, state).index == 2
