@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from config.settings import ROOT
 
 HEAVY = {"torch", "diffusers", "transformers"}
@@ -23,14 +25,16 @@ def loaded_by(statement: str) -> set[str]:
 def test_the_http_edge_loads_neither_torch_nor_ray() -> None:
     loaded = loaded_by(
         "import glimpse.http.app, glimpse.generation, glimpse.request, glimpse.stage, "
-        "glimpse.families.conditioning, glimpse.torch_thread"
+        "glimpse.families.conditioning, glimpse.torch_thread, glimpse.direct"
     )
     assert "fastapi" in loaded
     assert not loaded & {*HEAVY, "ray", "safetensors", "config"}
 
 
-def test_the_graph_and_its_ingress_are_built_without_torch() -> None:
-    loaded = loaded_by("import graphs.text_to_image, deployments.ingress")
+@pytest.mark.parametrize("graph", ["text_to_image", "fused"])
+def test_a_graph_is_built_without_torch(graph: str) -> None:
+    """The split graph's ingress, too, has no more than this."""
+    loaded = loaded_by(f"import graphs.{graph}, deployments.ingress")
     assert "ray" in loaded
     assert not loaded & HEAVY
 
