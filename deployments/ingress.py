@@ -1,4 +1,4 @@
-"""The HTTP edge: every door, over handles of the stages."""
+"""The HTTP edge: every door, over the stages; in the split graph, over handles of them."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -12,25 +12,19 @@ from glimpse import logs
 from glimpse.families import LATENT_FACTOR
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.service import Service
+from glimpse.ports import Stages
 from glimpse.request import Offer
 
 logger = logging.getLogger("glimpse.ingress")
 
 
-class Ingress:
-    def __init__(
-        self,
-        settings: AppSettings,
-        text_encoder: DeploymentHandle,
-        denoiser: DeploymentHandle,
-        preview_decoder: DeploymentHandle,
-        image_codec: DeploymentHandle,
-    ) -> None:
+class Edge:
+    def __init__(self, settings: AppSettings, stages: Stages) -> None:
         logs.configure(settings.log_level)
         logger.info("settings: %s", settings.model_dump_json())
         self._settings = settings
         self._service = Service(
-            handles.stages(text_encoder, denoiser, preview_decoder, image_codec),
+            stages,
             _offer(settings),
             max_pictures=settings.ingress.max_pictures,
             deadline_s=settings.ingress.deadline_s,
@@ -48,6 +42,20 @@ class Ingress:
                 page=(ROOT / "playground" / "index.html").read_text("utf-8"),
                 version=version("glimpse"),
             ),
+        )
+
+
+class Ingress(Edge):
+    def __init__(
+        self,
+        settings: AppSettings,
+        text_encoder: DeploymentHandle,
+        denoiser: DeploymentHandle,
+        preview_decoder: DeploymentHandle,
+        image_codec: DeploymentHandle,
+    ) -> None:
+        super().__init__(
+            settings, handles.stages(text_encoder, denoiser, preview_decoder, image_codec)
         )
 
 
