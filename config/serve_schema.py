@@ -13,13 +13,22 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
 )
 
 from config.settings import AppSettings, Settings
 
-# The deployments of graphs.text_to_image, by the names that a serve config knows them by.
-DeploymentName = Literal["TextEncoder", "Denoiser", "PreviewDecoder", "ImageCodec", "Ingress"]
+# The deployments of each graph, by the names that a serve config knows them by.
+DeploymentName = Literal[
+    "TextEncoder", "Denoiser", "PreviewDecoder", "ImageCodec", "Ingress", "Fused"
+]
+GRAPHS: dict[str, frozenset[DeploymentName]] = {
+    "graphs.text_to_image:build": frozenset(
+        {"TextEncoder", "Denoiser", "PreviewDecoder", "ImageCodec", "Ingress"}
+    ),
+    "graphs.fused:build": frozenset({"Fused"}),
+}
 
 
 class RuntimeEnv(Settings):
@@ -171,13 +180,23 @@ class Deployment(Settings):
 class Application(Settings):
     name: str
     route_prefix: str | None = None
-    import_path: Literal["graphs.text_to_image:build"]
+    import_path: Literal["graphs.text_to_image:build", "graphs.fused:build"]
     args: AppSettings = Field(default_factory=AppSettings)
     runtime_env: RuntimeEnv | None = None
     deployments: list[Deployment] = Field(default_factory=list)
     autoscaling_policy: AutoscalingPolicy | None = None
     logging_config: LoggingConfig | None = None
     external_scaler_enabled: bool | None = None
+
+    @field_validator("deployments")
+    @classmethod
+    def _of_the_graph(cls, value: list[Deployment], info: ValidationInfo) -> list[Deployment]:
+        graph = info.data.get("import_path")  # absent where it is wrong itself
+        for deployment in value:
+            if graph is not None and deployment.name not in GRAPHS[graph]:
+                names = ", ".join(sorted(GRAPHS[graph]))
+                raise ValueError(f"{graph} has no '{deployment.name}'; it has {names}")
+        return value
 
 
 class ServeConfig(Settings):

@@ -92,13 +92,23 @@ class ModelSettings(Settings):
 
 
 class StageSettings(Settings):
-    threads: int = Field(1, ge=1, description="That torch may use inside one operation, on a CPU.")
+    threads: int = Field(
+        1,
+        ge=1,
+        description="That torch may use inside one operation, on a CPU. The fused graph has one "
+        "torch thread for every stage, with the denoiser's.",
+    )
 
 
 class TextEncoderSettings(StageSettings):
     cache_size: int = Field(1024, ge=1, description="Texts whose embeddings are kept.")
     max_batch_size: int = Field(16, ge=1, description="Texts encoded in one call.")
-    batch_wait_s: float = Field(0.002, ge=0, description="Waited for others to join a batch.")
+    batch_wait_s: float = Field(
+        0.002,
+        ge=0,
+        description="Waited for others to join a batch. In the fused graph they join while the "
+        "torch thread is busy, and nobody waits for more.",
+    )
 
 
 class DenoiserSettings(StageSettings):
@@ -132,6 +142,12 @@ class DenoiserSettings(StageSettings):
 
 class DecoderSettings(StageSettings):
     channels_last: bool = Field(True, description="Memory layout; faster for decoders.")
+    max_batch_pixels: int = Field(
+        8 * 128 * 128,
+        ge=1,
+        description="Of the pictures of one size that are decoded in one call; one always is. It "
+        "bounds the call's memory, and in the fused graph what a step waits for.",
+    )
 
 
 def _not_reserved(alias: str) -> str:

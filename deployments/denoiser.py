@@ -3,27 +3,25 @@
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from config.settings import AppSettings
 from deployments.references import Reference, take
 from glimpse import logs
+from glimpse.direct import Denoising
 from glimpse.ports import DenoiseOptions, Job, StepEvent
 from glimpse.stage import failing_as
 from glimpse.torch_thread import TorchThread
-
-if TYPE_CHECKING:
-    from glimpse.engine.loop import Engine
 
 
 class Denoiser:
     def __init__(self, settings: AppSettings) -> None:
         logs.configure(settings.log_level)
-        self._thread = TorchThread(settings.denoiser.threads)
-        self._engine = self._thread.call(_load, settings, self._thread)
+        thread = TorchThread(settings.denoiser.threads)
+        self._stage = thread.call(load, settings, thread)
 
     async def ping(self) -> dict[str, Any]:
-        return dict(self._engine.counters)
+        return await self._stage.ping()
 
     async def denoise(
         self,
@@ -33,18 +31,19 @@ class Denoiser:
         options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
         with failing_as(job.id, "denoise"):
-            steps = self._engine.denoise(
+            steps = self._stage.denoise(
                 job,
                 await take(conditioning, "text_encode"),
                 None if image is None else await take(image, "image_encode"),
                 options,
             )
-            async with aclosing(steps):
-                async for event in steps:
-                    yield event
+        async with aclosing(steps):
+            async for event in steps:
+                yield event
 
 
-def _load(settings: AppSettings, thread: TorchThread) -> "Engine":
+def load(settings: AppSettings, thread: TorchThread) -> Denoising:
+    """On that thread."""
     # Here and not above: the process that builds the graph, and the ingress, never load torch.
     from deployments.model_source import model_source
     from glimpse.engine.loop import Engine
@@ -65,4 +64,4 @@ def _load(settings: AppSettings, thread: TorchThread) -> "Engine":
     budget = chosen.row_budget or probe(
         lambda rows: network.run_blank(rows, side, side), network.device
     )
-    return Engine(network, thread, row_budget=budget)
+    return Denoising(Engine(network, thread, row_budget=budget))

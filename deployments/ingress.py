@@ -1,4 +1,4 @@
-"""The HTTP edge: every door, over handles of the stages."""
+"""The HTTP edge: every door, over the stages; in the split graph, over handles of them."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -13,26 +13,19 @@ from glimpse.families import LATENT_FACTOR
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.service import Service
 from glimpse.latent_rgb import LatentRGB
-from glimpse.ports import RoughPreviews
+from glimpse.ports import RoughPreviews, Stages
 from glimpse.request import Offer
 
 logger = logging.getLogger("glimpse.ingress")
 
 
-class Ingress:
-    def __init__(
-        self,
-        settings: AppSettings,
-        text_encoder: DeploymentHandle,
-        denoiser: DeploymentHandle,
-        preview_decoder: DeploymentHandle,
-        image_codec: DeploymentHandle,
-    ) -> None:
+class Edge:
+    def __init__(self, settings: AppSettings, stages: Stages) -> None:
         logs.configure(settings.log_level)
         logger.info("settings: %s", settings.model_dump_json())
         self._settings = settings
         self._service = Service(
-            handles.stages(text_encoder, denoiser, preview_decoder, image_codec),
+            stages,
             _offer(settings),
             max_pictures=settings.ingress.max_pictures,
             deadline_s=settings.ingress.deadline_s,
@@ -60,6 +53,20 @@ def _rough_previews(settings: AppSettings) -> RoughPreviews | None:
         return None
     latent_rgb = LatentRGB(colours.factors, colours.bias, LATENT_FACTOR)
     return RoughPreviews(latent_rgb.preview, settings.ingress.preview_limit_s)
+
+
+class Ingress(Edge):
+    def __init__(
+        self,
+        settings: AppSettings,
+        text_encoder: DeploymentHandle,
+        denoiser: DeploymentHandle,
+        preview_decoder: DeploymentHandle,
+        image_codec: DeploymentHandle,
+    ) -> None:
+        super().__init__(
+            settings, handles.stages(text_encoder, denoiser, preview_decoder, image_codec)
+        )
 
 
 def _offer(settings: AppSettings) -> Offer:

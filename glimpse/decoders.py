@@ -1,5 +1,6 @@
 """Latents to pictures and back: TinyVAE previews, full VAE finals, input pictures."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,7 @@ from PIL import Image
 from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import EncodedImage
 from glimpse.families.sdxl import ModelSource
-from glimpse.pictures import encode_final, encode_preview, open_input
-from glimpse.ports import Latents, Picture
-from glimpse.request import PreviewSpec
+from glimpse.ports import Latents
 from glimpse.tensors import from_array, to_array
 
 
@@ -27,17 +26,15 @@ class TinyVAE:
         self._vae = _laid_out(source.part(AutoencoderTiny, None), channels_last)
 
     def warm_up(self, width: int, height: int) -> None:
-        self.decode(_zeros(self._vae.config.latent_channels, width, height))
+        self.decode([_zeros(self._vae.config.latent_channels, width, height)])
 
-    def decode(self, denoised: Latents) -> Image.Image:
-        """A denoised estimate [C, h, w] as a picture, factor times as large."""
-        latents = from_array(denoised, self._source.device, self._source.dtype)[None]
-        pixels = self._vae.decode(latents / self._vae.config.scaling_factor, return_dict=False)[0]
-        return _to_image(pixels)
+    def decode(self, denoised: Sequence[Latents]) -> list[Image.Image]:
+        """Denoised estimates of one size, [C, h, w] each, as pictures factor times as large."""
+        return _to_images(self.pixels(denoised))
 
-    def preview(self, denoised: Latents, spec: PreviewSpec) -> Picture:
-        """A denoised estimate as an encoded preview, no longer than `spec.size`."""
-        return encode_preview(self.decode(denoised), spec)
+    def pixels(self, denoised: Sequence[Latents]) -> torch.Tensor:
+        """The same as [N, 3, H, W], in about -1 to 1."""
+        return _decode(self._vae, denoised, self._source.device, self._source.dtype)
 
 
 class FullVAE:
@@ -62,13 +59,15 @@ class FullVAE:
         )
 
     def warm_up(self, width: int, height: int) -> None:
-        self.decode(_zeros(self._vae.config.latent_channels, width, height))
+        self.decode([_zeros(self._vae.config.latent_channels, width, height)])
 
-    def decode(self, latents: Latents) -> Image.Image:
-        """Final latents [C, h, w] as a picture, factor times as large."""
-        config = self._vae.config
-        scaled = from_array(latents, self._device, self._vae.dtype)[None] / config.scaling_factor
-        return _to_image(self._vae.decode(scaled, return_dict=False)[0])
+    def decode(self, latents: Sequence[Latents]) -> list[Image.Image]:
+        """Final latents of one size, [C, h, w] each, as pictures factor times as large."""
+        return _to_images(self.pixels(latents))
+
+    def pixels(self, latents: Sequence[Latents]) -> torch.Tensor:
+        """The same as [N, 3, H, W], in about -1 to 1."""
+        return _decode(self._vae, latents, self._device, self._vae.dtype)
 
     def encode(self, picture: Image.Image) -> EncodedImage:
         """The posterior of a picture; its pixels rounded as diffusers' image processor does."""
@@ -81,10 +80,6 @@ class FullVAE:
             self._vae.config.scaling_factor,
         )
 
-    def picture(self, latents: Latents, picture_format: str) -> Picture:
-        """Final latents as an encoded picture."""
-        return encode_final(self.decode(latents), picture_format)
-
     def mask(self, picture: Image.Image) -> NDArray[np.float32]:
         """A picture as a mask of the size of latents, [1, h, w]: 1 where white, 0 where black.
 
@@ -94,17 +89,10 @@ class FullVAE:
         pixels = self._masks.preprocess(picture)
         return to_array(torch.nn.functional.interpolate(pixels, size)[0])
 
-    def posterior(
-        self, picture: bytes, width: int, height: int, mask: bytes | None = None
-    ) -> EncodedImage:
-        """An encoded input picture, cover-cropped to the size; and likewise its mask, if any.
-
-        Raises `InvalidRequest`, about `image_url` or `mask_url`.
-        """
-        image = self.encode(open_input(picture, width, height))
-        if mask is None:
-            return image
-        return replace(image, mask=self.mask(open_input(mask, width, height, "mask_url")))
+    def posterior(self, picture: Image.Image, mask: Image.Image | None) -> EncodedImage:
+        """An input picture, and likewise its mask of the same size, if any."""
+        image = self.encode(picture)
+        return image if mask is None else replace(image, mask=self.mask(mask))
 
 
 def _zeros(channels: int, width: int, height: int) -> Latents:
@@ -116,7 +104,15 @@ def _laid_out(module: Any, channels_last: bool) -> Any:
     return module.to(memory_format=torch.channels_last) if channels_last else module
 
 
-def _to_image(pixels: torch.Tensor) -> Image.Image:
-    """Pixels [1, 3, H, W] in -1 to 1, rounded as diffusers' image processor rounds them."""
-    unit = (pixels[0].float() * 0.5 + 0.5).clamp(0, 1)
-    return Image.fromarray((unit.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))
+def _decode(
+    vae: Any, latents: Sequence[Latents], device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    scaled = from_array(np.stack(latents), device, dtype) / vae.config.scaling_factor
+    pixels: torch.Tensor = vae.decode(scaled, return_dict=False)[0]
+    return pixels
+
+
+def _to_images(pixels: torch.Tensor) -> list[Image.Image]:
+    """Pixels [N, 3, H, W] in -1 to 1, rounded as diffusers' image processor rounds them."""
+    unit = (pixels.float() * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(image) for image in (unit * 255).round().astype(np.uint8)]

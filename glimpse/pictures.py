@@ -57,6 +57,14 @@ def check_input(data: bytes, field: str = "image_url") -> None:
         image.load()
 
 
+def open_inputs(
+    picture: bytes, mask: bytes | None, width: int, height: int
+) -> tuple[Image.Image, Image.Image | None]:
+    """An input picture and its mask, if any, as they are used: see `open_input`."""
+    opened = open_input(picture, width, height)
+    return opened, None if mask is None else open_input(mask, width, height, "mask_url")
+
+
 def open_input(data: bytes, width: int, height: int, field: str = "image_url") -> Image.Image:
     """An input picture in RGB, cover-cropped to the size. Raises `InvalidRequest`."""
     with _opened(data, field) as image:

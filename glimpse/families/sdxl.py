@@ -43,11 +43,15 @@ class ModelSource:
 
 
 class SDXLTextEncoder:
-    """CLIP ViT-L and OpenCLIP bigG, as in `StableDiffusionXLPipeline.encode_prompt`."""
+    """CLIP ViT-L and OpenCLIP bigG, as in `StableDiffusionXLPipeline.encode_prompt`.
+
+    Counts what it has encoded: `texts`, in so many `calls`.
+    """
 
     def __init__(self, source: ModelSource) -> None:
         from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+        self.texts = self.calls = 0
         options = {"revision": source.revision}
         self._device = source.device
         self._tokenizers = [
@@ -63,6 +67,8 @@ class SDXLTextEncoder:
         """Embeddings of each text: the encoders' penultimate states joined, [77, D1 + D2], and the
         second encoder's pooled one. Text past 77 tokens is cut off.
         """
+        self.texts += len(texts)
+        self.calls += 1
         hidden, pooled = [], torch.empty(0)
         for tokenizer, encoder in zip(self._tokenizers, self._encoders, strict=True):
             tokens = tokenizer(

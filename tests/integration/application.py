@@ -42,6 +42,8 @@ class Application:
         self._ports = _free_ports(8)
         address = f"127.0.0.1:{self._ports[0]}"
         self._num_gpus = num_gpus
+        deployments = {one["name"] for one in config["applications"][0]["deployments"]}
+        self._denoiser = "Denoiser" if "Denoiser" in deployments else "Fused"
         self._driver = ProcessPoolExecutor(
             1, multiprocessing.get_context("spawn"), driver.connect, (address,)
         )
@@ -80,7 +82,8 @@ class Application:
         self._stop()
 
     def steps_run(self) -> int:
-        return self.counters("Denoiser")["steps_run"]
+        """By the denoiser, wherever it is."""
+        return self.counters(self._denoiser)["steps_run"]
 
     def counters(self, deployment: str) -> dict[str, int]:
         return self._driver.submit(driver.counters, deployment).result(60)

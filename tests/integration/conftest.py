@@ -1,13 +1,16 @@
-"""One `serve run` of serve_config.yaml for all tests of this folder."""
+"""One `serve run` of serve_config.yaml for all tests of this folder; diffusers' own pipeline."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from config.settings import ROOT
 from tests.integration.application import Application
+
+MODEL = ROOT / "models" / "miniature"
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +23,23 @@ def default_config() -> dict[str, Any]:
 def application(default_config: dict[str, Any]) -> Iterator[Application]:
     with Application(default_config) as application:
         yield application
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> Any:
+    """What the pictures are held against: the unmodified pipeline of the built-in model."""
+    from diffusers import StableDiffusionXLPipeline
+
+    pipeline = StableDiffusionXLPipeline.from_pretrained(MODEL, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_vae() -> Any:
+    from diffusers import AutoencoderTiny
+
+    return AutoencoderTiny.from_pretrained(MODEL / "vae_tiny", dtype=torch.float32)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,33 +10,14 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    AutoencoderTiny,
-    LCMScheduler,
-    StableDiffusionXLInpaintPipeline,
-    StableDiffusionXLPipeline,
-)
+from diffusers import LCMScheduler, StableDiffusionXLInpaintPipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from config.settings import ROOT
 from tests.integration.application import Application
 
-MODEL = ROOT / "models" / "miniature"
 PROMPT = "a windmill on green hills under a clear sky"
 STEPS = 10
-
-
-@pytest.fixture(scope="module")
-def pipeline() -> Any:
-    pipeline = StableDiffusionXLPipeline.from_pretrained(MODEL, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-@pytest.fixture(scope="module")
-def tiny_vae() -> Any:
-    return AutoencoderTiny.from_pretrained(MODEL / "vae_tiny", dtype=torch.float32)
 
 
 def generate(
@@ -92,6 +73,12 @@ def check_previews(
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.5])
 @pytest.mark.parametrize("seed", [0, 7, 4_294_967_295])
 def test_the_picture_and_its_previews(
+    application: Application, pipeline: Any, tiny_vae: Any, seed: int, guidance_scale: float
+) -> None:
+    check_picture_and_previews(application, pipeline, tiny_vae, seed, guidance_scale)
+
+
+def check_picture_and_previews(
     application: Application, pipeline: Any, tiny_vae: Any, seed: int, guidance_scale: float
 ) -> None:
     answer = httpx.post(

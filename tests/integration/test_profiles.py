@@ -1,4 +1,4 @@
-"""Every profile, really deployed: logical GPUs, tiny random weights of the real classes."""
+"""The SDXL profiles, really deployed: logical GPUs, tiny random weights of the real classes."""
 
 import concurrent.futures
 import json
@@ -16,7 +16,7 @@ from tests.integration.application import Application, eventually
 from tests.tiny_model import build_tiny_sdxl
 
 FOLDER = ROOT / "config" / "profiles"
-PROFILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+PROFILES = sorted(path.stem for path in FOLDER.glob("sdxl_*.yaml"))
 GPUS = {"sdxl_one_gpu": 1, "sdxl_split": 3}  # the one says what it needs; the other is to grow
 
 

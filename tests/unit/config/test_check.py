@@ -84,7 +84,18 @@ def test_a_right_config_is_read(tmp_path: Path) -> None:
             "  - name: Denoiser",
             "  - name: Denoizer",
             "10: applications[0].deployments[0].name: Input should be 'TextEncoder', 'Denoiser', "
-            "'PreviewDecoder', 'ImageCodec' or 'Ingress'; did you mean 'Denoiser'?",
+            "'PreviewDecoder', 'ImageCodec', 'Ingress' or 'Fused'; did you mean 'Denoiser'?",
+        ),
+        (
+            "graphs.text_to_image:build",
+            "graphs.fused:build",
+            "9: applications[0].deployments: graphs.fused:build has no 'Denoiser'; it has Fused",
+        ),
+        (
+            "graphs.text_to_image:build",
+            "graphs.fussed:build",
+            "5: applications[0].import_path: Input should be 'graphs.text_to_image:build' or "
+            "'graphs.fused:build'; did you mean 'graphs.fused:build'?",
         ),
         (
             "    num_replicas: 2",

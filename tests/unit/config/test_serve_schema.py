@@ -1,5 +1,7 @@
 """Our schema of serve configs against Ray's own, which is the one that counts."""
 
+import importlib
+
 import pytest
 from pydantic import BaseModel
 from ray.runtime_env import RuntimeEnv
@@ -7,6 +9,7 @@ from ray.serve import config as ray_config
 from ray.serve import schema as ray_schema
 
 from config import serve_schema
+from config.settings import AppSettings
 
 # Ray reads these, and then refuses them in a config of several applications.
 REFUSED_BY_RAY = {"host", "port"}
@@ -56,3 +59,11 @@ def test_ray_would_accept_the_misspelt_key_that_we_refuse() -> None:
     ray_schema.DeploymentSchema.model_validate(deployment)
     with pytest.raises(ValueError, match="max_ongoing_request"):
         serve_schema.Deployment.model_validate(deployment)
+
+
+@pytest.mark.parametrize(("path", "known"), serve_schema.GRAPHS.items())
+def test_a_graph_has_the_deployments_that_a_config_may_name(path: str, known: set[str]) -> None:
+    module, _, function = path.partition(":")
+    ingress = getattr(importlib.import_module(module), function)(AppSettings())
+    bound = [ingress, *ingress._bound_deployment.init_kwargs.values()]
+    assert {one._bound_deployment.name for one in bound} == known

@@ -14,9 +14,9 @@ from PIL import Image
 from glimpse.decoders import FullVAE, TinyVAE
 from glimpse.errors import InvalidRequest
 from glimpse.families.sdxl import ModelSource
-from glimpse.request import PreviewSpec
+from glimpse.pictures import open_inputs
 
-LATENTS = np.random.default_rng(1).standard_normal((4, 4, 8), np.float32)
+LATENTS, *OTHERS = np.random.default_rng(1).standard_normal((3, 4, 4, 8), np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def theirs(pipeline: Any) -> Image.Image:
 
 
 def test_a_final_picture_is_the_pipelines(full_vae: FullVAE, theirs: Image.Image) -> None:
-    image = full_vae.decode(LATENTS)
+    [image] = full_vae.decode([LATENTS])
     assert image.size == (64, 32)
     assert pixels(image).std() > 1  # or any picture would do
     assert np.array_equal(pixels(image), pixels(theirs))
@@ -49,7 +49,7 @@ def test_a_final_picture_is_the_pipelines(full_vae: FullVAE, theirs: Image.Image
 def test_another_layout_in_memory_changes_a_pixel_by_one_at_most(
     source: ModelSource, theirs: Image.Image
 ) -> None:
-    image = FullVAE(source, channels_last=True).decode(LATENTS)
+    [image] = FullVAE(source, channels_last=True).decode([LATENTS])
     assert abs(pixels(image) - pixels(theirs)).max() <= 1
 
 
@@ -59,34 +59,26 @@ def test_a_preview_is_that_of_the_tiny_autoencoder(source: ModelSource, tiny_vae
     theirs = AutoencoderTiny.from_pretrained(source.path, subfolder="vae_tiny")
     decoded = theirs.decode(torch.from_numpy(LATENTS)[None]).sample[0]
     expected = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-    image = tiny_vae.decode(LATENTS)
+    [image] = tiny_vae.decode([LATENTS])
     assert image.size == (64, 32)
     assert pixels(image).std() > 1
     assert np.array_equal(pixels(image), expected.numpy())
 
 
-def test_a_preview_is_encoded_as_wanted(tiny_vae: TinyVAE) -> None:
-    picture = tiny_vae.preview(LATENTS, PreviewSpec(1, "webp", 80, 32))
-    assert (picture.content_type, picture.width, picture.height) == ("image/webp", 32, 16)
-    assert Image.open(io.BytesIO(picture.data)).size == (32, 16)
-
-
-def test_a_final_picture_is_encoded_as_wanted(full_vae: FullVAE) -> None:
-    picture = full_vae.picture(LATENTS, "png")
-    image = Image.open(io.BytesIO(picture.data))
-    assert np.array_equal(pixels(image), pixels(full_vae.decode(LATENTS)))
-    assert (picture.content_type, picture.width, picture.height) == ("image/png", 64, 32)
-
-
-def test_an_input_picture_is_encoded_at_the_size_of_the_job(full_vae: FullVAE) -> None:
-    picture = io.BytesIO()
-    Image.effect_noise((100, 100), 80).convert("RGB").save(picture, "PNG")
-    image = full_vae.posterior(picture.getvalue(), 64, 32)
-    assert image.mean.shape == image.std.shape == (4, 4, 8)
-    assert image.mean.dtype == image.std.dtype == np.float32
-    assert image.std.min() > 0
-    assert image.scale == 0.13025
-    assert image.mask is None
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_decoded_together_or_alone(source: ModelSource, channels_last: bool) -> None:
+    """As they are before rounding to 256 levels, which would hide what goes from one to another."""
+    beside = dataclasses.replace(source, path=f"{source.path}/vae_tiny")
+    for vae in (FullVAE(source, channels_last), TinyVAE(beside, channels_last)):
+        module = vae._vae
+        together = vae.pixels([LATENTS, *OTHERS])
+        assert together.shape == (3, 3, 32, 64)
+        for latents, among_others in zip([LATENTS, *OTHERS], together, strict=True):
+            one = torch.from_numpy(latents)[None] / module.config.scaling_factor
+            [alone] = vae.pixels([latents])
+            assert torch.equal(alone, module.decode(one).sample[0])
+            assert abs(among_others - alone).max() <= 1e-4
+            assert among_others.std() > 0.01  # or any pictures would do
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
@@ -102,7 +94,7 @@ def test_a_mask_is_that_of_the_inpaint_pipeline(
     )
     png = io.BytesIO()
     picture.save(png, "PNG")
-    mask = full_vae.posterior(_png(), 64, 32, png.getvalue()).mask
+    mask = full_vae.posterior(*open_inputs(_png(), png.getvalue(), 64, 32)).mask
     assert mask is not None and mask.dtype == np.float32
     assert 0.2 < mask.mean() < 0.8
     assert np.array_equal(mask, expected[0].numpy())
@@ -113,15 +105,15 @@ def test_what_is_white_is_repainted_and_a_mask_is_cropped_as_the_picture(full_va
     mask.paste(255, (64, 0, 128, 160))  # of the middle, 128 x 64, all but the left half
     png = io.BytesIO()
     mask.save(png, "PNG")
-    cropped = full_vae.posterior(_png(), 64, 32, png.getvalue()).mask
+    cropped = full_vae.posterior(*open_inputs(_png(), png.getvalue(), 64, 32)).mask
     assert cropped is not None
     assert np.array_equal(cropped, np.tile(np.repeat([0, 1], 4), (1, 4, 1)))
 
 
-def test_which_of_two_pictures_is_damaged_is_said(full_vae: FullVAE) -> None:
+def test_which_of_two_pictures_is_damaged_is_said() -> None:
     for picture, mask, field in ((b"no", _png(), "image_url"), (_png(), b"no", "mask_url")):
         with pytest.raises(InvalidRequest) as caught:
-            full_vae.posterior(picture, 64, 32, mask)
+            open_inputs(picture, mask, 64, 32)
         assert caught.value.problems[0]["loc"] == ["body", field]
 
 
@@ -129,7 +121,8 @@ def test_in_half_precision_the_full_vae_is_kept_in_single(source: ModelSource) -
     half = FullVAE(dataclasses.replace(source, dtype=torch.float16), channels_last=False)
     whole = FullVAE(source, channels_last=False)
     # Its weights are rounded, its sums are not.
-    assert abs(pixels(half.decode(LATENTS)) - pixels(whole.decode(LATENTS))).max() <= 2
+    [in_half], [in_whole] = half.decode([LATENTS]), whole.decode([LATENTS])
+    assert abs(pixels(in_half) - pixels(in_whole)).max() <= 2
     assert half._vae.dtype == torch.float32
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from config.settings import ROOT
 
@@ -33,14 +34,16 @@ def loaded_by(statement: str) -> set[str]:
 def test_the_http_edge_loads_neither_torch_nor_ray() -> None:
     loaded = loaded_by(
         "import glimpse.http.app, glimpse.generation, glimpse.request, glimpse.stage, "
-        "glimpse.families.conditioning, glimpse.latent_rgb, glimpse.torch_thread"
+        "glimpse.families.conditioning, glimpse.latent_rgb, glimpse.torch_thread, glimpse.direct"
     )
     assert "fastapi" in loaded
     assert not loaded & {*HEAVY, "ray", "safetensors", "config"}
 
 
-def test_the_graph_and_its_ingress_are_built_without_torch() -> None:
-    loaded = loaded_by("import graphs.text_to_image, deployments.ingress")
+@pytest.mark.parametrize("graph", ["text_to_image", "fused"])
+def test_a_graph_is_built_without_torch(graph: str) -> None:
+    """The split graph's ingress, too, has no more than this."""
+    loaded = loaded_by(f"import graphs.{graph}, deployments.ingress")
     assert "ray" in loaded
     assert not loaded & HEAVY
 
@@ -52,7 +55,7 @@ def test_a_decoder_loads_neither_transformers_nor_the_compiler_and_spoils_neithe
 
     latents = np.linspace(-2, 2, 4 * 8 * 8, dtype=np.float32).reshape(4, 8, 8)
     with torch.no_grad():
-        expected = sha256(np.asarray(tiny_vae.decode(latents)).tobytes()).hexdigest()
+        expected = sha256(np.asarray(tiny_vae.decode([latents])[0]).tobytes()).hexdigest()
     loaded = loaded_by(
         f"""
 import sys
@@ -70,8 +73,8 @@ with lean_imports():
     tiny = TinyVAE(source("{tiny_sdxl}/vae_tiny"), channels_last=False)
     full = FullVAE(source("{tiny_sdxl}"), channels_last=False)
 latents = np.linspace(-2, 2, 4 * 8 * 8, dtype=np.float32).reshape(4, 8, 8)
-full.encode(full.decode(latents))
-assert sha256(np.asarray(tiny.decode(latents)).tobytes()).hexdigest() == "{expected}"
+full.encode(full.decode([latents])[0])
+assert sha256(np.asarray(tiny.decode([latents])[0]).tobytes()).hexdigest() == "{expected}"
 assert not {{"transformers", "torch._dynamo"}} & sys.modules.keys()
 assert torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(1)) == 2
 import transformers.models.clip

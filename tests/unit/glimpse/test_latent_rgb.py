@@ -12,6 +12,7 @@ from PIL import Image
 
 from config.settings import ModelSettings
 from glimpse.latent_rgb import LatentRGB
+from glimpse.pictures import encode_preview
 from glimpse.ports import Latents, Picture
 from glimpse.request import PreviewSpec
 
@@ -69,7 +70,7 @@ def test_its_size_is_that_of_a_decoded_preview(
     latents = np.random.default_rng(1).standard_normal((4, *shape), np.float32)
     spec = PreviewSpec(1, "jpeg", 70, size)
     with torch.no_grad():
-        decoded = tiny_vae.preview(latents, spec)
+        decoded = encode_preview(tiny_vae.decode([latents])[0], spec)
     rough = PRIMARIES.preview(latents, spec)
     assert (rough.width, rough.height) == (decoded.width, decoded.height)
 

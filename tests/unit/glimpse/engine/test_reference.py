@@ -13,6 +13,7 @@ from glimpse.decoders import FullVAE
 from glimpse.engine import reference, steps
 from glimpse.families.conditioning import Conditioning
 from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
+from glimpse.pictures import open_inputs
 from glimpse.ports import Job
 from tests.unit.glimpse.engine.oracle import (
     PROMPT,
@@ -109,7 +110,7 @@ def test_image_to_image_is_that_of_the_pipeline(
 ) -> None:
     job = make_job(scheduler=scheduler, num_inference_steps=steps, strength=strength)
     picture, png = chance_pixels(3, job)
-    image = full_vae.posterior(png, job.width, job.height)
+    image = full_vae.posterior(*open_inputs(png, None, job.width, job.height))
     made = ours(network, job, conditioning(text_encoder, None), image)
     assert len(made.denoised) == int(steps * strength)
     assert_equal(
@@ -156,7 +157,7 @@ def test_inpainting_is_that_of_the_pipeline_and_its_previews_keep_what_is_kept(
         guidance_scale=guidance_scale,
     )
     (picture, png), (mask, mask_png) = (chance_pixels(channels, job) for channels in (3, 1))
-    image = full_vae.posterior(png, job.width, job.height, mask_png)
+    image = full_vae.posterior(*open_inputs(png, mask_png, job.width, job.height))
     assert image.mask is not None and {0, 1} == set(image.mask.flat)
     made = ours(network, job, conditioning(text_encoder, "fog"), image)
     assert len(made.denoised) == run

@@ -1,0 +1,39 @@
+"""Every stage and the HTTP edge in one process, by direct calls."""
+
+from typing import Any
+
+from config.settings import AppSettings
+from deployments import denoiser, image_codec, preview_decoder, text_encoder
+from deployments.ingress import Edge
+from glimpse.batches import Batches
+from glimpse.direct import TextEncoding
+from glimpse.ports import Stages
+from glimpse.torch_thread import TorchThread
+
+
+class Fused(Edge):
+    def __init__(self, settings: AppSettings) -> None:
+        thread = TorchThread(settings.denoiser.threads)
+        self._stages = thread.call(_load, settings, thread)
+        super().__init__(settings, self._stages)
+
+    async def ping(self) -> dict[str, Any]:
+        """The counters of all the stages."""
+        stages = self._stages
+        return {
+            **await stages.text_encoder.ping(),
+            **await stages.denoiser.ping(),
+            **await stages.preview_decoder.ping(),
+            **await stages.image_codec.ping(),
+        }
+
+
+def _load(settings: AppSettings, thread: TorchThread) -> Stages:
+    encoder = text_encoder.load(settings)
+    embeds = Batches(thread, encoder.encode, most=lambda text: settings.text_encoder.max_batch_size)
+    return Stages(
+        text_encoder=TextEncoding(encoder, embeds.run, settings.text_encoder.cache_size),
+        denoiser=denoiser.load(settings, thread),
+        preview_decoder=preview_decoder.load(settings, thread),
+        image_codec=image_codec.load(settings, thread),
+    )

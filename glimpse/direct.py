@@ -1,0 +1,134 @@
+"""The stages themselves: the ports, over models on a torch thread of this process.
+
+The fused graph calls them; a deployment of the split graph holds one. Encoded pictures are made and
+opened on other threads: Pillow lets go of the interpreter's lock, and never calls torch.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache
+
+from glimpse.batches import Batches
+from glimpse.families import LATENT_FACTOR
+from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
+from glimpse.pictures import encode_final, encode_preview, open_inputs
+from glimpse.ports import DenoiseOptions, Job, Latents, Picture, StepEvent
+from glimpse.request import PreviewSpec
+from glimpse.stage import failing_as
+from glimpse.torch_thread import TorchThread
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from glimpse.decoders import FullVAE, TinyVAE
+    from glimpse.engine.loop import Engine
+    from glimpse.families.sdxl import SDXLTextEncoder
+
+
+class TextEncoding:
+    """A `TextEncoder` with a cache by text. `embed` is the encoder for one text; what is asked of
+    it at the same time is for whoever made it to put together."""
+
+    def __init__(
+        self,
+        encoder: "SDXLTextEncoder",
+        embed: Callable[[str], Awaitable[TextEmbedding]],
+        cache_size: int,
+    ) -> None:
+        self._encoder = encoder
+        self._embed = embed
+        self._cache: LRUCache[str, TextEmbedding] = LRUCache(cache_size)
+
+    async def ping(self) -> dict[str, Any]:
+        return {"texts": self._encoder.texts, "calls": self._encoder.calls}
+
+    async def encode(
+        self, request_id: str, prompt: str, negative_prompt: str | None
+    ) -> Conditioning:
+        texts = [prompt] if negative_prompt is None else [prompt, negative_prompt]
+        with failing_as(request_id, "text_encode"):
+            prompt_, *negative = await asyncio.gather(*map(self._embedding, texts))
+            return Conditioning(prompt_, negative[0] if negative else None)
+
+    async def _embedding(self, text: str) -> TextEmbedding:
+        embedding = self._cache.get(text)
+        if embedding is None:
+            embedding = self._cache[text] = await self._embed(text)
+        return embedding
+
+
+class Denoising:
+    """A `Denoiser`."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    async def ping(self) -> dict[str, Any]:
+        return dict(self._engine.counters)
+
+    async def denoise(
+        self,
+        job: Job,
+        conditioning: Conditioning,
+        image: EncodedImage | None,
+        options: DenoiseOptions,
+    ) -> AsyncGenerator[StepEvent, None]:
+        with failing_as(job.id, "denoise"):
+            async with aclosing(self._engine.denoise(job, conditioning, image, options)) as steps:
+                async for event in steps:
+                    yield event
+
+
+class PreviewDecoding:
+    """A `PreviewDecoder`. Estimates of one size that wait are decoded in one call, up to so many
+    pixels of pictures."""
+
+    def __init__(self, thread: TorchThread, vae: "TinyVAE", max_batch_pixels: int) -> None:
+        self._decodes = _decodes(thread, vae.decode, max_batch_pixels)
+
+    async def ping(self) -> dict[str, Any]:
+        return {}
+
+    async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
+        with failing_as(request_id, "preview_decode"):
+            image = await self._decodes.run(denoised)
+            return await asyncio.to_thread(encode_preview, image, spec)
+
+
+class ImageCoding:
+    """An `ImageCodec`. Latents of one size that wait are decoded in one call, up to so many pixels
+    of pictures; input pictures are encoded one by one."""
+
+    def __init__(self, thread: TorchThread, vae: "FullVAE", max_batch_pixels: int) -> None:
+        self._decodes = _decodes(thread, vae.decode, max_batch_pixels)
+        self._encodes: Batches[tuple[Image, Image | None], EncodedImage] = Batches(
+            thread, lambda several: [vae.posterior(*images) for images in several], most=lambda _: 1
+        )
+
+    async def ping(self) -> dict[str, Any]:
+        return {}
+
+    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture:
+        with failing_as(request_id, "image_decode"):
+            image = await self._decodes.run(latents)
+            return await asyncio.to_thread(encode_final, image, picture_format)
+
+    async def encode(
+        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
+    ) -> EncodedImage:
+        with failing_as(request_id, "image_encode"):
+            images = await asyncio.to_thread(open_inputs, picture, mask, width, height)
+            return await self._encodes.run(images)
+
+
+def _decodes(
+    thread: TorchThread, decode: Callable[[list[Latents]], list["Image"]], max_batch_pixels: int
+) -> "Batches[Latents, Image]":
+    def most(latents: Latents) -> int:
+        _, height, width = latents.shape
+        return max_batch_pixels // int(height * width * LATENT_FACTOR**2)
+
+    return Batches(thread, decode, most=most, kind=lambda latents: latents.shape)
