@@ -20,10 +20,10 @@ from training.ranks import clip_gradients, run_beside
 from training.vae import edge_loss, to_tensor
 
 BATCH = 4
-SHARPEN_STEPS = 6_000
+SHARPEN_STEPS = 3_000
 SHARPEN_RATE = 6e-4
 ADVERSARY_RATE = 8e-4
-ADVERSARY_WEIGHT = 0.02
+ADVERSARY_WEIGHT = 0.03
 EDGE_WEIGHT = 0.25
 # The adversary first learns what real pictures are.
 ADVERSARY_FROM = 50
