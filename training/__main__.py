@@ -96,7 +96,7 @@ def main() -> None:
     """Train every part that is not trained yet, export the model and score it.
 
     Stopping and starting again goes on from the last checkpoint. With no GPU it takes
-    about an hour and a quarter on two idle cores with bfloat16 instructions.
+    about two hours on two idle cores with bfloat16 instructions.
     """
     parser = argparse.ArgumentParser(prog="python -m training", description=main.__doc__)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="default: all")
