@@ -87,7 +87,7 @@ def _stage(stage: str, settings: Any) -> tuple[Callable[[], Any], Callable[[Any]
 
             channels_last = settings.preview_decoder.channels_last
             return (
-                lambda: TinyVAE(tiny_vae_source(settings.model), channels_last),
+                lambda: _lean(TinyVAE, tiny_vae_source(settings.model), channels_last),
                 lambda vae: vae.warm_up(*size),
             )
         case "ImageCodec":
@@ -95,7 +95,7 @@ def _stage(stage: str, settings: Any) -> tuple[Callable[[], Any], Callable[[Any]
 
             channels_last = settings.image_codec.channels_last
             return (
-                lambda: FullVAE(model_source(settings.model), channels_last),
+                lambda: _lean(FullVAE, model_source(settings.model), channels_last),
                 lambda vae: vae.warm_up(*size),
             )
     raise ValueError(stage)
@@ -105,6 +105,13 @@ def _with_engine(network: Any, source: Any) -> Any:
     import glimpse.engine.loop  # noqa: F401  it imports diffusers' solvers
 
     return network(source)
+
+
+def _lean(vae: Any, source: Any, channels_last: bool) -> Any:
+    from glimpse.lean_imports import lean_imports
+
+    with lean_imports():
+        return vae(source, channels_last)
 
 
 def _less_the_second_load(parts: list[Part]) -> list[Part]:

@@ -14,6 +14,7 @@ def as_before() -> Iterator[None]:
     logger = logging.getLogger("glimpse")
     before = logger.handlers[:], logger.level, logger.propagate
     logger.handlers.clear()
+    logger.propagate = True  # or pytest adds a handler of its own, where others have configured it
     yield
     logger.handlers[:], logger.propagate = before[0], before[2]
     logger.setLevel(before[1])
