@@ -19,8 +19,10 @@ serve: $(INSTALLED)  ## start the server of CONFIG (serve_config.yaml) on this m
 	$(BIN)/python -m config.check $(CONFIG)
 	RAY_USAGE_STATS_ENABLED=0 $(BIN)/serve run --address local $(CONFIG)
 
+# Those that start Ray go one after another: each has the machine to itself.
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 tests/unit
+	$(BIN)/pytest tests/integration
 
 check: $(INSTALLED)  ## lint, format, types, import rules and every serve config
 	$(BIN)/ruff check
