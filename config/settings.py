@@ -187,6 +187,6 @@ class AppSettings(Settings):
     text_encoder: TextEncoderSettings = TextEncoderSettings()
     denoiser: DenoiserSettings = DenoiserSettings()
     preview_decoder: DecoderSettings = DecoderSettings()
-    image_codec: DecoderSettings = DecoderSettings(threads=2)
+    image_codec: DecoderSettings = DecoderSettings()
     ingress: IngressSettings = IngressSettings()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -32,7 +32,7 @@ class TorchThread:
         """
         gc.disable()
         try:
-            return self._executor.submit(function, *args).result()
+            return self._executor.submit(_infer, function, *args).result()
         finally:
             gc.freeze()
             gc.enable()
@@ -41,13 +41,13 @@ class TorchThread:
         """Runs a function without holding up the event loop. A call that is cancelled before its
         turn never runs; one that has begun runs to its end, and the next waits for it.
         """
-        return await asyncio.wrap_future(self._executor.submit(function, *args))
+        return await asyncio.wrap_future(self._executor.submit(_infer, function, *args))
 
     def post(self, function: Callable[..., object], *args: object) -> None:
         """Runs a function after what waits by now; for any thread, this one included. The function
         deals with its own failures: one that it lets out is logged, and nothing more.
         """
-        self._executor.submit(function, *args).add_done_callback(_log_failure)
+        self._executor.submit(_infer, function, *args).add_done_callback(_log_failure)
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -62,4 +62,11 @@ def _prepare(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)  # torch keeps this a setting of the thread
+
+
+def _infer(function: Callable[..., T], *args: object) -> T:
+    """Without a gradient, and without the counters that one would need."""
+    import torch
+
+    with torch.inference_mode():
+        return function(*args)
