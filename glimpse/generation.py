@@ -10,7 +10,6 @@ from glimpse.errors import DeadlineExceeded, GlimpseError, Overloaded, StageFail
 from glimpse.event_log import Accepted, Cancelled, EventLog, Failed, Final, Preview, Step, Timings
 from glimpse.ports import (
     DenoiseOptions,
-    DenoiseTimings,
     Job,
     Latents,
     Opaque,
@@ -82,7 +81,8 @@ class _Encoded:
 @dataclass(frozen=True, slots=True)
 class _Result:
     picture: Picture
-    denoising: DenoiseTimings
+    queue_s: float
+    denoise_s: float
     decode_s: float
 
 
@@ -150,6 +150,7 @@ class _Generation:
         return _Encoded(text.result(), image and image.result(), text_s)
 
     async def _picture(self, index: int, encoded: _Encoded) -> _Result:
+        began = time.monotonic()
         try:
             last = await self._denoise(index, encoded)
         except StageLost as lost:
@@ -157,13 +158,19 @@ class _Generation:
                 raise
             # What was encoded went with its encoder, before the first step: it is made again.
             last = await self._denoise(index, await self._encode())
-        if last is None or last.latents is None or last.timings is None:
+        if last is None or last.latents is None or last.denoise_s is None:
             raise StageFailed("denoise", "The denoiser stopped before the last step; try again.")
-        began = time.monotonic()
+        denoised = time.monotonic()
         picture = await self._stages.image_codec.decode(
             self._request.request_id, last.latents, self._request.output_format
         )
-        return _Result(picture, last.timings, time.monotonic() - began)
+        return _Result(
+            picture,
+            # The denoiser cannot tell how long its job was on the way to it, or waited for it.
+            queue_s=max(0.0, denoised - began - last.denoise_s),
+            denoise_s=last.denoise_s,
+            decode_s=time.monotonic() - denoised,
+        )
 
     async def _denoise(self, index: int, encoded: _Encoded) -> StepEvent | None:
         """Runs the job of one picture, and gives the last that was told of it."""
@@ -196,11 +203,11 @@ class _Generation:
         return event
 
     def _timings(self, text_s: float, results: list[_Result]) -> Timings:
-        queue = min(r.denoising.queue for r in results)
+        queue = min(r.queue_s for r in results)
         return Timings(
             queue=queue,
             text_encode=text_s,
-            denoise=max(r.denoising.queue + r.denoising.denoise for r in results) - queue,
+            denoise=max(r.queue_s + r.denoise_s for r in results) - queue,
             decode=max(r.decode_s for r in results),
             total=time.monotonic() - self._began,
         )

@@ -64,19 +64,11 @@ class DenoiseOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class DenoiseTimings:
-    """Seconds, as the denoiser measured them."""
-
-    queue: float
-    denoise: float
-
-
-@dataclass(frozen=True, slots=True)
 class StepEvent:
     """One step of one job is done. `step` counts from 1 to `steps`, the steps that are run.
 
     `denoised` is the clean estimate x0, there only where it was asked for; `state` a checkpoint,
-    likewise. The last step has `latents` and `timings`.
+    likewise. The last step has `latents` and `denoise_s`, the seconds since the first began.
     """
 
     step: int
@@ -84,7 +76,7 @@ class StepEvent:
     denoised: Latents | None = None
     state: bytes | None = None
     latents: Latents | None = None
-    timings: DenoiseTimings | None = None
+    denoise_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import numpy as np
 
 from glimpse.ports import (
     DenoiseOptions,
-    DenoiseTimings,
     Job,
     Latents,
     Opaque,
@@ -160,7 +159,7 @@ class FakeDenoiser(FakeStage):
                     steps,
                     denoised=_full(step) if step in options.emit_denoised_at else None,
                     latents=_full(job.seed) if step == steps else None,
-                    timings=DenoiseTimings(0.5, 1.5) if step == steps else None,
+                    denoise_s=0.0 if step == steps else None,
                 )
         except (GeneratorExit, asyncio.CancelledError):
             if step != steps:

@@ -19,7 +19,7 @@ from glimpse.engine.batcher import MOST_ROWS, Batcher, Entry, Plan
 from glimpse.engine.host_copy import HostCopies, HostCopy
 from glimpse.engine.job import Network, RunningJob
 from glimpse.errors import DeadlineExceeded, StageFailed
-from glimpse.ports import DenoiseOptions, DenoiseTimings, Job, Latents, StepEvent
+from glimpse.ports import DenoiseOptions, Job, Latents, StepEvent
 from glimpse.torch_thread import TorchThread
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ class _Ticket:
     conditioning: Any
     image: Any
     options: DenoiseOptions
-    arrived: float
     deadline: float
     events: asyncio.Queue[StepEvent | Exception] = field(default_factory=asyncio.Queue)
     began: float | None = None
@@ -70,13 +69,12 @@ class _Told:
 
         They are looked at here, on the host: to look at each step would hold up a GPU.
         """
-        latents = timings = None
+        latents = denoise_s = None
         if self.latents is not None and self.ticket.began is not None:
-            latents, now = self._finite(self.latents), time.monotonic()
-            waited = self.ticket.began - self.ticket.arrived
-            timings = DenoiseTimings(queue=waited, denoise=now - self.ticket.began)
+            latents = self._finite(self.latents)
+            denoise_s = time.monotonic() - self.ticket.began
         denoised = None if self.denoised is None else self._finite(self.denoised)
-        return StepEvent(self.step, self.steps, denoised, self.state, latents, timings)
+        return StepEvent(self.step, self.steps, denoised, self.state, latents, denoise_s)
 
     def _finite(self, copy: HostCopy) -> Latents:
         array = copy.array()
@@ -135,9 +133,10 @@ class Engine:
         Raises what kept the job from beginning or stepping, and `DeadlineExceeded`.
         """
         loop = asyncio.get_running_loop()
-        now = time.monotonic()
-        deadline = math.inf if options.deadline_s is None else now + options.deadline_s
-        ticket = _Ticket(next(self._keys), job, conditioning, image, options, now, deadline)
+        deadline = math.inf
+        if options.deadline_s is not None:
+            deadline = time.monotonic() + options.deadline_s
+        ticket = _Ticket(next(self._keys), job, conditioning, image, options, deadline)
         self._post(lambda: self._admit(ticket), loop)
         try:
             while True:
