@@ -1,16 +1,13 @@
 """The ports over Ray handles. Every call is cancelled in `finally`: Serve itself passes on nothing
 but the end of an HTTP request."""
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
 from typing import Any
 
-from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from deployments.references import Reference
-from glimpse.errors import GlimpseError, Overloaded, StageFailed, StageLost
+from deployments.failures import translated
+from deployments.references import Reference, reference_to
 from glimpse.ports import DenoiseOptions, Job, Latents, Picture, Stages, StepEvent
 from glimpse.request import PreviewSpec
 
@@ -28,20 +25,26 @@ class _Handle:
         counters: dict[str, Any] = await self._result(self._by_value.ping.remote())
         return counters
 
-    async def _result(self, response: DeploymentResponse[Any], stage: str | None = None) -> Any:
+    async def _result(self, response: DeploymentResponse[Any]) -> Any:
         try:
-            with _translated(stage or self._stage):
+            with translated(self._stage):
                 return await response
+        finally:
+            response.cancel()
+
+    async def _reference(self, response: DeploymentResponse[Any], stage: str) -> Reference:
+        try:
+            with translated(stage):
+                return await reference_to(response)
         finally:
             response.cancel()
 
 
 class RayTextEncoder(_Handle):
     async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Reference:
-        reference: Reference = await self._result(
-            self._by_reference.encode.remote(request_id, prompt, negative_prompt)
+        return await self._reference(
+            self._by_reference.encode.remote(request_id, prompt, negative_prompt), self._stage
         )
-        return reference
 
 
 class RayDenoiser(_Handle):
@@ -59,7 +62,7 @@ class RayDenoiser(_Handle):
             options,
         )
         try:
-            with _translated(self._stage):
+            with translated(self._stage):
                 async for event in stream:
                     yield event
         finally:
@@ -85,11 +88,10 @@ class RayImageCodec(_Handle):
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
     ) -> Reference:
-        reference: Reference = await self._result(
+        return await self._reference(
             self._by_reference.encode.remote(request_id, picture, width, height, mask),
             "image_encode",
         )
-        return reference
 
 
 def stages(
@@ -104,19 +106,3 @@ def stages(
         preview_decoder=RayPreviewDecoder(preview_decoder, "preview_decode"),
         image_codec=RayImageCodec(image_codec, "image_decode"),
     )
-
-
-@contextmanager
-def _translated(stage: str) -> Iterator[None]:
-    """Ray's exceptions as ours: what a stage raised, or that the stage is gone."""
-    try:
-        yield
-    except RayTaskError as failure:
-        cause = failure.cause
-        if isinstance(cause, GlimpseError):
-            raise cause from None
-        raise (StageLost if isinstance(cause, RayError) else StageFailed)(stage) from failure
-    except BackPressureError:
-        raise Overloaded(f"The {stage} stage is full; please try again.") from None
-    except Exception as failure:  # of Ray, of Serve, and gRPC's own, which Serve lets through
-        raise StageLost(stage) from failure

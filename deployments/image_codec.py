@@ -3,11 +3,10 @@
 from typing import Any
 
 from config.settings import AppSettings
-from deployments.references import Reference, put
 from glimpse import logs
 from glimpse.direct import ImageCoding
+from glimpse.families.conditioning import EncodedImage
 from glimpse.ports import Latents, Picture
-from glimpse.stage import failing_as
 from glimpse.torch_thread import TorchThread
 
 
@@ -25,10 +24,8 @@ class ImageCodec:
 
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> Reference:
-        image = await self._stage.encode(request_id, picture, width, height, mask)
-        with failing_as(request_id, "image_encode"):
-            return put(image)
+    ) -> EncodedImage:
+        return await self._stage.encode(request_id, picture, width, height, mask)
 
 
 def _load_alone(settings: AppSettings, thread: TorchThread) -> ImageCoding:

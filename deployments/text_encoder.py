@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from config.settings import AppSettings
-from deployments.references import Reference, put
 from glimpse import logs
 from glimpse.direct import TextEncoding
-from glimpse.families.conditioning import TextEmbedding
-from glimpse.stage import failing_as
+from glimpse.families.conditioning import Conditioning, TextEmbedding
 from glimpse.torch_thread import TorchThread
 
 if TYPE_CHECKING:
@@ -29,10 +27,10 @@ class TextEncoder:
     async def ping(self) -> dict[str, Any]:
         return await self._stage.ping()
 
-    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Reference:
-        conditioning = await self._stage.encode(request_id, prompt, negative_prompt)
-        with failing_as(request_id, "text_encode"):
-            return put(conditioning)
+    async def encode(
+        self, request_id: str, prompt: str, negative_prompt: str | None
+    ) -> Conditioning:
+        return await self._stage.encode(request_id, prompt, negative_prompt)
 
     @serve.batch  # type: ignore[untyped-decorator]
     async def _embed(self, texts: Sequence[str]) -> list[TextEmbedding]:

@@ -156,6 +156,7 @@ class _Generation:
         except StageLost as lost:
             if lost.stage not in ENCODING:
                 raise
+            logger.warning("%s; encoding again", lost.message)
             # What was encoded went with its encoder, before the first step: it is made again.
             last = await self._denoise(index, await self._encode())
         if last is None or last.latents is None or last.denoise_s is None:

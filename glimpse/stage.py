@@ -1,11 +1,11 @@
-"""What every stage does with a failure it did not foresee."""
+"""Failures of a stage that nobody foresaw: logged where they are met, told without internals."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from glimpse import logs
-from glimpse.errors import GlimpseError, StageFailed
+from glimpse.errors import GlimpseError, StageFailed, StageLost
 
 logger = logging.getLogger(__name__)
 
@@ -21,3 +21,9 @@ def failing_as(request_id: str, stage: str) -> Iterator[None]:
         with logs.request_id(request_id):
             logger.exception("the %s stage failed", stage)
         raise StageFailed(stage) from None
+
+
+def lost(stage: str, cause: Exception) -> StageLost:
+    """What to raise where a stage's process is gone; the log has what it was noticed by."""
+    logger.warning("the %s stage is lost: %s: %s", stage, type(cause).__name__, cause)
+    return StageLost(stage)

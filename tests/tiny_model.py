@@ -112,8 +112,9 @@ def _unet() -> UNet2DConditionModel:
     )
 
 
-def build_vae(latent_channels: int = 4) -> AutoencoderKL:
+def build_vae(latent_channels: int = 4, in_channels: int = 3) -> AutoencoderKL:
     return AutoencoderKL(
+        in_channels=in_channels,
         sample_size=64,
         block_out_channels=(8, 8, 8, 8),
         layers_per_block=1,

@@ -60,6 +60,8 @@ class Application:
             "RAY_ADDRESS": address,
             "RAY_TMPDIR": str(self._folder),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_DEDUP_LOGS": "0",
+            "RAY_COLOR_PREFIX": "0",
             **(env or {}),
         }
 

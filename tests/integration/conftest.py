@@ -1,6 +1,6 @@
 """One `serve run` of serve_config.yaml for all tests of this folder; diffusers' own pipeline."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -46,3 +46,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.integration)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its application logged, which ends with it."""
+    report = yield
+    application = getattr(item, "funcargs", {}).get("application")
+    if report.failed and application is not None:
+        report.sections.append(("Application's log", application.logs()[-16000:]))
+    return report

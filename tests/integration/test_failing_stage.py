@@ -1,4 +1,5 @@
-"""A stage that raises, over the real Serve: a model whose VAE is not that of its UNet."""
+"""A stage that raises, over the real Serve: a model whose VAE takes grey pictures and makes latents
+of more channels than its UNet's."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from tests.integration.application import Application, eventually
+from tests.integration.test_bad_input import PNG_URL
 from tests.tiny_model import build_tiny_sdxl, build_vae
 
 FIELDS = {"prompt": "a house", "num_inference_steps": 4, "preview_every": 1}
@@ -19,7 +21,7 @@ def application(
     default_config: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Application]:
     folder: Path = build_tiny_sdxl(tmp_path_factory.mktemp("mismatched"))
-    build_vae(latent_channels=8).save_pretrained(folder / "vae")
+    build_vae(latent_channels=8, in_channels=1).save_pretrained(folder / "vae")
     settings = {
         "path": str(folder),
         "tiny_vae": str(folder / "vae_tiny"),
@@ -53,4 +55,13 @@ def test_a_stage_that_raises_fails_a_plain_request_and_nothing_is_left_running(
     answer = httpx.post(application.url, json=FIELDS, timeout=60)
     assert answer.status_code == 500
     assert "image_decode" in answer.json()["detail"]
+    eventually(lambda: application.counters("Denoiser")["running"] == 0)
+
+
+def test_what_an_encoder_raises_reaches_the_client_and_frees_the_denoiser(
+    application: Application,
+) -> None:
+    answer = httpx.post(application.url, json={**FIELDS, "image_url": PNG_URL}, timeout=60)
+    assert answer.status_code == 500
+    assert "image_encode" in answer.json()["detail"]
     eventually(lambda: application.counters("Denoiser")["running"] == 0)

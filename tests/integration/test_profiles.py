@@ -1,6 +1,7 @@
 """The SDXL profiles, really deployed: logical GPUs, tiny random weights of the real classes."""
 
 import concurrent.futures
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -56,11 +57,17 @@ def application(request: pytest.FixtureRequest, tiny_sdxl: Path) -> Iterator[App
 
 
 def last_event(application: Application, steps: int) -> dict[str, Any]:
-    """Of a stream: a cut one ends in an exception, or in anything but a final."""
+    """Of a stream: a final, unless something went wrong."""
     fields = {"prompt": "a house", "num_inference_steps": steps, "preview_every": 10}
-    answer = httpx.post(f"{application.url}/stream", json=fields, timeout=120)
-    lines = [line for line in answer.text.splitlines() if line.startswith("data: ")]
-    event: dict[str, Any] = json.loads(lines[-1][6:])
+    data = "{}"
+    with (
+        contextlib.suppress(httpx.RemoteProtocolError),  # what follows an error event
+        httpx.stream("POST", f"{application.url}/stream", json=fields, timeout=120) as answer,
+    ):
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                data = line[6:]
+    event: dict[str, Any] = json.loads(data)
     return event
 
 
@@ -79,26 +86,27 @@ def test_denoisers_follow_the_load_and_no_stream_is_cut(application: Application
     assert application.replicas("Denoiser") == 1
     enough = threading.Event()
 
-    def keep_asking() -> list[str]:
+    def keep_asking() -> list[dict[str, Any]]:
         ends = []
         while not enough.is_set():
-            ends.append(last_event(application, steps=60)["type"])
+            ends.append(last_event(application, steps=60))
         return ends
 
     with concurrent.futures.ThreadPoolExecutor(9) as clients:
         one = clients.submit(keep_asking)  # goes on while the others come and go
         many = [clients.submit(last_event, application, 60) for _ in range(8)]
+        ends: list[dict[str, Any]] = []
         try:
             while application.replicas("Denoiser") < 2:
                 done, waiting = concurrent.futures.wait(
                     many, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
                 )
-                assert all(future.result()["type"] == "final" for future in done)
+                ends += [future.result() for future in done]
                 again = [clients.submit(last_event, application, 60) for _ in done]
                 many = [*waiting, *again]
-            assert all(future.result()["type"] == "final" for future in many)
+            ends += [future.result() for future in many]
             eventually(lambda: application.replicas("Denoiser") == 1)
         finally:
             enough.set()
-        ends = one.result()
-    assert ends and set(ends) == {"final"}
+        ends += one.result()
+    assert [end for end in ends if end.get("type") != "final"] == []

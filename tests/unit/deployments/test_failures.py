@@ -1,10 +1,10 @@
-"""`deployments.handles`: Ray's exceptions as ours. Ray is imported, never started."""
+"""Ray's exceptions as ours. Ray is imported, never started."""
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError
 
-from deployments.handles import _translated
+from deployments.failures import translated
 from glimpse.errors import GlimpseError, Overloaded, StageFailed, StageLost, invalid
 
 
@@ -33,7 +33,7 @@ OURS = invalid("image_url", "is damaged")
 )
 def test_what_arrives_from_ray(raised: Exception, expected: type[GlimpseError]) -> None:
     with pytest.raises(GlimpseError) as caught:
-        with _translated("denoise"):
+        with translated("denoise"):
             raise raised
     assert type(caught.value) is expected
     assert "internals" not in caught.value.message and "Traceback" not in caught.value.message
@@ -41,6 +41,6 @@ def test_what_arrives_from_ray(raised: Exception, expected: type[GlimpseError]) 
 
 def test_what_a_stage_says_is_wrong_arrives_whole() -> None:
     with pytest.raises(type(OURS)) as caught:
-        with _translated("image_encode"):
+        with translated("image_encode"):
             raise of_a_task(OURS)
     assert caught.value.problems == OURS.problems
