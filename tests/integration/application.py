@@ -25,7 +25,7 @@ from tests.integration import driver
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
 BIN = Path(sys.executable).parent
-READY_WITHIN_S = 120.0
+READY_WITHIN_S = 240.0
 
 
 class Application:
@@ -153,7 +153,7 @@ class Application:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Returns once a condition holds. Raises `TimeoutError` if it never does."""
     deadline = time.monotonic() + seconds
     while not condition():

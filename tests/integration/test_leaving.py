@@ -1,8 +1,8 @@
 """Clients that leave, and stages that die, in mid-picture."""
 
+import asyncio
 import contextlib
 import json
-import threading
 import time
 from typing import Any
 
@@ -40,17 +40,16 @@ def test_a_client_that_leaves_a_stream_stops_its_work(application: Application) 
         assert list(events)[-1]["type"] == "final"  # nobody is in its way
 
 
-def test_a_client_that_leaves_a_plain_request_stops_its_work(application: Application) -> None:
+async def test_a_client_that_leaves_a_plain_request_stops_its_work(
+    application: Application,
+) -> None:
     before = wait_until_quiet(application)
-
-    def leave() -> None:
-        with contextlib.suppress(httpx.ReadTimeout):
-            httpx.post(application.url, json=LONG, timeout=0.5)
-
-    client = threading.Thread(target=leave)
-    client.start()
-    eventually(lambda: application.steps_run() > before)
-    client.join()
+    async with httpx.AsyncClient(timeout=60) as client:
+        asking = asyncio.create_task(client.post(application.url, json=LONG))
+        await asyncio.to_thread(eventually, lambda: application.steps_run() > before)
+        asking.cancel()  # and httpx closes its connection
+        with pytest.raises(asyncio.CancelledError):
+            await asking
     assert wait_until_quiet(application) - before < 100
 
 

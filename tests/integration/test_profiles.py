@@ -1,10 +1,10 @@
 """The SDXL profiles, really deployed: logical GPUs, tiny random weights of the real classes."""
 
-import concurrent.futures
 import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,29 +84,24 @@ def test_it_makes_pictures(application: Application) -> None:
 @pytest.mark.parametrize("application", ["sdxl_split"], indirect=True)
 def test_denoisers_follow_the_load_and_no_stream_is_cut(application: Application) -> None:
     assert application.replicas("Denoiser") == 1
-    enough = threading.Event()
+    grown, over = threading.Event(), threading.Event()
 
-    def keep_asking() -> list[dict[str, Any]]:
+    def keep_asking(until: threading.Event) -> list[dict[str, Any]]:
         ends = []
-        while not enough.is_set():
+        while not until.is_set():
             ends.append(last_event(application, steps=60))
         return ends
 
-    with concurrent.futures.ThreadPoolExecutor(9) as clients:
-        one = clients.submit(keep_asking)  # goes on while the others come and go
-        many = [clients.submit(last_event, application, 60) for _ in range(8)]
-        ends: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(9) as clients:
         try:
-            while application.replicas("Denoiser") < 2:
-                done, waiting = concurrent.futures.wait(
-                    many, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
-                )
-                ends += [future.result() for future in done]
-                again = [clients.submit(last_event, application, 60) for _ in done]
-                many = [*waiting, *again]
-            ends += [future.result() for future in many]
+            one = clients.submit(keep_asking, over)  # goes on when the others have gone
+            others = [clients.submit(keep_asking, grown) for _ in range(8)]
+            eventually(lambda: application.replicas("Denoiser") == 2)
+            grown.set()
+            ends = [end for client in others for end in client.result()]
             eventually(lambda: application.replicas("Denoiser") == 1)
         finally:
-            enough.set()
+            grown.set()
+            over.set()
         ends += one.result()
     assert [end for end in ends if end.get("type") != "final"] == []
