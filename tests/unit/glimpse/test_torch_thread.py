@@ -1,6 +1,9 @@
 """`glimpse.torch_thread`: one thread, its settings, and calls that wait their turn."""
 
 import asyncio
+import platform
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -32,6 +35,32 @@ def test_torch_is_told_its_threads_and_to_keep_no_gradients() -> None:
         thread.close()
     assert torch.is_grad_enabled()
     torch.set_num_threads(1)
+
+
+PAGE_FAULTS = """
+import resource
+import torch
+from glimpse.torch_thread import TorchThread
+
+def page_faults():
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    blocks = [torch.ones(2**20, dtype=torch.uint8) for _ in range(32)]
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+thread = TorchThread(1)
+kept = thread.call(torch.ones, 1000)  # as the weights are
+first = thread.call(page_faults)
+print(min(thread.call(page_faults) for _ in range(5)) / first)
+thread.close()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc than glibc's")
+def test_memory_that_was_freed_is_taken_again_without_page_faults() -> None:
+    # A process of its own: malloc's settings are of a whole process, and others have set them here.
+    command = [sys.executable, "-c", PAGE_FAULTS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert float(done.stdout) < 0.1
 
 
 async def test_what_a_function_gives_or_raises_comes_back(thread: TorchThread) -> None:
