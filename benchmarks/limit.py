@@ -2,22 +2,21 @@
 
 torch and diffusers only: the network and the solver for a whole batch in step, each preview and the
 final pictures decoded for the whole batch at once; no text, no JPEG, no server. In a process of its
-own, `python -m benchmarks.limit TASK EFFORT`, that prints the figure as JSON.
+own, whose malloc keeps what is freed, as it does under the service.
 """
 
-import json
 import os
 import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from benchmarks.processes import Peak, as_nice_as_workers, output_of
+from benchmarks.processes import peak_memory, working
 from benchmarks.task import PREVIEW_EVERY, PROMPTS, Task, preview_steps
+from glimpse.torch_thread import keep_freed_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +67,27 @@ class Figure:
     peak_pss: int = 0
 
 
-def measure(task: Task, effort: Effort) -> Figure:
-    command = [sys.executable, "-m", "benchmarks.limit", task.to_json(), json.dumps(asdict(effort))]
-    peak = Peak()
-    found = TypeAdapter(Figure).validate_json(output_of(as_nice_as_workers(command), peak))
-    return Figure(found.laps, found.curves, peak.pss)
+class Limit:
+    """The process, idle unless it is asked."""
+
+    def __init__(self, connection: Connection, figure: Figure) -> None:
+        self._connection = connection
+        self.figure = figure
+
+    def pictures_per_s(self, jobs: int) -> float:
+        """Right now, of a batch of as many jobs as one of the laps, with its settings."""
+        self._connection.send(jobs)
+        pictures_per_s: float = self._connection.recv()
+        return pictures_per_s
+
+
+@contextmanager
+def running(task: Task, effort: Effort) -> Iterator[Limit]:
+    """The figure, and then the limit as it is at any moment, until the block is left."""
+    with working(_run, task, effort) as (connection, process):
+        with peak_memory(process) as peak:
+            found: Figure = connection.recv()
+        yield Limit(connection, Figure(found.laps, found.curves, peak.pss))
 
 
 class _Limit:
@@ -86,6 +101,7 @@ class _Limit:
         self._unet, self._vae, self._scheduler = pipeline.unet, pipeline.vae, pipeline.scheduler
         self._tiny_vae = AutoencoderTiny.from_pretrained(task.tiny_vae).eval()
         self._shown = preview_steps(task.steps, PREVIEW_EVERY)
+        self._batches: dict[int, tuple[_Batch, Lap]] = {}
 
     def figure(self) -> Figure:
         laps = [self._lap(jobs) for jobs in self._effort.jobs]
@@ -111,15 +127,10 @@ class _Limit:
         _use_threads(threads)
         _, tiny_vae = fastest_layout(self._tiny_vae, lambda: self._decode(self._tiny_vae, latents))
         _, full_vae = fastest_layout(self._vae, lambda: self._decode(self._vae, latents))
-        for model, channels_last in (
-            (self._unet, network),
-            (self._tiny_vae, tiny_vae),
-            (self._vae, full_vae),
-        ):
-            _lay_out(model, channels_last)
+        self._set_up(threads, network, tiny_vae, full_vae)
         self._loop(batch)
         loops = [self._loop(batch) for _ in range(self._effort.loops)]
-        return Lap(
+        lap = Lap(
             jobs=jobs,
             threads=threads,
             network_channels_last=network,
@@ -130,6 +141,25 @@ class _Limit:
             finals_s=statistics.median(loop.finals_s for loop in loops),
             pictures_per_s=jobs / statistics.median(loop.seconds for loop in loops),
         )
+        self._batches[jobs] = batch, lap
+        return lap
+
+    def pictures_per_s(self, jobs: int) -> float:
+        batch, lap = self._batches[jobs]
+        self._set_up(
+            lap.threads,
+            lap.network_channels_last,
+            lap.tiny_vae_channels_last,
+            lap.full_vae_channels_last,
+        )
+        return jobs / self._loop(batch).seconds
+
+    def _set_up(self, threads: int, network: bool, tiny_vae: bool, full_vae: bool) -> None:
+        """The number of threads, and whether a model's weights are channels last."""
+        _use_threads(threads)
+        _lay_out(self._unet, network)
+        _lay_out(self._tiny_vae, tiny_vae)
+        _lay_out(self._vae, full_vae)
 
     def _point(self, size: int, lap: Lap) -> Point:
         batch = _Batch(self._task, self._pipeline, lap.jobs, size, size)
@@ -242,13 +272,12 @@ def _seconds(call: Callable[[], object], repetitions: int) -> float:
     return statistics.median(seconds)
 
 
-def _main(task: str, effort: str) -> None:
+def _run(connection: Connection, task: Task, effort: Effort) -> None:
     import torch
 
+    keep_freed_memory()
     with torch.inference_mode():
-        figure = _Limit(Task.from_json(task), Effort(**json.loads(effort))).figure()
-    print(TypeAdapter(Figure).dump_json(figure).decode())
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
+        limit = _Limit(task, effort)
+        connection.send(limit.figure())
+        while (jobs := connection.recv()) is not None:
+            connection.send(limit.pictures_per_s(jobs))

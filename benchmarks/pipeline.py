@@ -1,7 +1,6 @@
 """What the service is compared with: the unchanged diffusers pipeline, in its own process."""
 
 import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from benchmarks.processes import peak_memory
+from benchmarks.processes import peak_memory, working
 from benchmarks.samples import Summary, summary
 from benchmarks.task import PREVIEW_EVERY, Task, Wanted, wanted
 
@@ -53,10 +52,10 @@ class Pipeline:
         return made
 
 
-def measure(task: Task, niceness: int, pictures: int) -> Figure:
+def measure(pipeline: Pipeline, task: Task, pictures: int) -> Figure:
     """With and without previews in the step callback, in turns."""
     plain, previewed = [], []
-    with running(task, niceness) as pipeline, peak_memory(pipeline.process) as peak:
+    with peak_memory(pipeline.process) as peak:
         for index in range(pictures):
             plain.append(pipeline.picture(wanted(task, index, 0)))
             previewed.append(pipeline.picture(wanted(task, index, PREVIEW_EVERY)))
@@ -72,25 +71,12 @@ def measure(task: Task, niceness: int, pictures: int) -> Figure:
 
 @contextmanager
 def running(task: Task, niceness: int) -> Iterator[Pipeline]:
-    """The pipeline, warm, with the number of threads it is fastest with.
-
-    `niceness` is that of what it is compared with, so that other work on the machine takes from
-    both alike.
-    """
-    context = multiprocessing.get_context("spawn")  # a fork would share this process's threads
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(theirs, task, niceness))
-    process.start()
-    assert process.pid is not None
-    try:
-        yield Pipeline(ours, psutil.Process(process.pid))
-    finally:
-        ours.send(None)
-        process.join()
+    """The pipeline, warm, with the number of threads it is fastest with."""
+    with working(_run, task, niceness=niceness) as (connection, process):
+        yield Pipeline(connection, process)
 
 
-def _run(connection: Connection, task: Task, niceness: int) -> None:
-    os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
+def _run(connection: Connection, task: Task) -> None:
     import torch
 
     from benchmarks.peers.previewing import PreviewingPipeline

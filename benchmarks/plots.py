@@ -41,10 +41,9 @@ def _by_server(
 ) -> dict[str, Points]:
     lines: dict[str, Points] = {}
     for server in results.servers:
-        figures = sorted(server.loads, key=lambda each: each.load.clients)
         lines[server.name.replace("`", "")] = [
             (each.load.clients, y)
-            for each in figures
+            for each in (run.figure for run in server.runs)
             if each.load.preview_every == PREVIEW_EVERY and (y := value(each)) is not None
         ]
     return lines

@@ -1,11 +1,13 @@
 """The processes of a server: who they are, what they have used."""
 
+import multiprocessing
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import psutil
 
@@ -131,3 +133,48 @@ def as_nice_as_workers(command: Sequence[str]) -> list[str]:
     """The command with the niceness that Ray gives its workers."""
     more = WORKER_NICENESS - os.getpriority(os.PRIO_PROCESS, 0)
     return ["nice", "-n", str(max(0, more)), *command]
+
+
+@contextmanager
+def working(
+    work: Callable[..., None], *arguments: object, niceness: int = WORKER_NICENESS
+) -> Iterator[tuple[Connection, psutil.Process]]:
+    """A process of its own that does `work(connection, *arguments)`, and is to end when it gets
+    None. As nice as what it is compared with, so that other work on the machine takes from both
+    alike.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would share this process's threads
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(work, theirs, niceness, *arguments))
+    process.start()
+    theirs.close()  # if the process dies, waiting for its answer ends
+    assert process.pid is not None
+    try:
+        yield ours, psutil.Process(process.pid)
+    finally:
+        with suppress(BrokenPipeError):
+            ours.send(None)
+        process.join()
+
+
+def _work(
+    work: Callable[..., None], connection: Connection, niceness: int, *arguments: object
+) -> None:
+    os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
+    work(connection, *arguments)
+
+
+@contextmanager
+def frozen(root: psutil.Process) -> Iterator[None]:
+    """A process and all below it stand still: a server takes some of a core even when nobody asks
+    anything of it."""
+    processes = [root, *root.children(recursive=True)]
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()

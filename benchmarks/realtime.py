@@ -1,43 +1,63 @@
-"""A realtime job that arrives behind a crowd of background jobs: how many ticks until its first
-step is done.
+"""A crowd of background jobs: how many ticks until a realtime job that arrives behind it has done
+its first step, and how late the event loop is meanwhile.
 
 Through the denoiser's own port, in a process of its own: `python -m benchmarks.realtime CONFIG
-CROWD` prints the number.
+CROWD` prints the figure as JSON.
 """
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.processes import output_of
+import numpy as np
+from pydantic import TypeAdapter
+
+from benchmarks.processes import as_nice_as_workers, output_of
 from benchmarks.server import settings_of
 from benchmarks.task import PROMPTS
 from config.settings import AppSettings
 
 if TYPE_CHECKING:
     from deployments.denoiser import Denoiser
+    from glimpse.ports import StepEvent
 
 CROWD = 16
 TICKS_BEFORE = 3  # of the crowd, before the realtime job arrives
+SLEEP_S = 0.002  # long against the clock's grain, short against a tick
 
 
-def measure(config: Path, crowd: int = CROWD) -> int:
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """`ticks`: of the realtime job. The lag is by how much short sleeps of the event loop were too
+    long, in seconds, while the crowd was stepped."""
+
+    ticks: int
+    sleeps: int
+    lag_p50_s: float
+    lag_p99_s: float
+
+
+def measure(config: Path, crowd: int = CROWD) -> Figure:
     command = [sys.executable, "-m", "benchmarks.realtime", str(config), str(crowd)]
-    return int(output_of(command).splitlines()[-1])
+    return TypeAdapter(Figure).validate_json(
+        output_of(as_nice_as_workers(command)).splitlines()[-1]
+    )
 
 
-async def _measure(settings: AppSettings, crowd: int) -> int:
+async def _measure(settings: AppSettings, crowd: int) -> Figure:
     from deployments.denoiser import Denoiser
-    from glimpse.ports import DenoiseOptions, Job, Priority, StepEvent
+    from glimpse.ports import DenoiseOptions, Job, Priority
 
     denoiser = Denoiser(settings)
     embeddings = _embeddings(settings)
     model = settings.model
 
-    def job(seed: int, priority: Priority) -> AsyncGenerator[StepEvent, None]:
+    def job(seed: int, priority: Priority) -> AsyncGenerator["StepEvent", None]:
         return denoiser.denoise(
             Job(
                 id=f"{priority.name} {seed}",
@@ -64,19 +84,24 @@ async def _measure(settings: AppSettings, crowd: int) -> int:
         waiting = []
         for seed in range(crowd):
             steps = await stack.enter_async_context(aclosing(job(seed, Priority.BACKGROUND)))
-            waiting.append(asyncio.ensure_future(anext(steps)))
+            waiting.append(asyncio.ensure_future(_last(steps)))
         while await _ticks(denoiser) < TICKS_BEFORE:
             await asyncio.sleep(0.001)
         before = await _ticks(denoiser)
         realtime = await stack.enter_async_context(aclosing(job(crowd, Priority.REALTIME)))
         await anext(realtime)
         passed = await _ticks(denoiser) - before
-        for each in waiting:
-            each.cancel()
-        await asyncio.wait(waiting)
+        lags: list[float] = []
+        ends = asyncio.gather(*waiting)
+        while not ends.done():
+            asleep = time.perf_counter()
+            await asyncio.sleep(SLEEP_S)
+            lags.append(time.perf_counter() - asleep - SLEEP_S)
+        await ends
     while (jobs := await denoiser.ping())["running"] or jobs["waiting"]:
         await asyncio.sleep(0.001)  # a process that ends in mid-tick complains
-    return passed
+    p50, p99 = np.percentile(lags, [50, 99])
+    return Figure(passed, len(lags), float(p50), float(p99))
 
 
 def _embeddings(settings: AppSettings) -> Any:
@@ -91,10 +116,16 @@ def _embeddings(settings: AppSettings) -> Any:
     return Conditioning(embedding, None)
 
 
+async def _last(steps: AsyncGenerator["StepEvent", None]) -> None:
+    async for _ in steps:
+        pass
+
+
 async def _ticks(denoiser: "Denoiser") -> int:
     ticks: int = (await denoiser.ping())["ticks"]
     return ticks
 
 
 if __name__ == "__main__":
-    print(asyncio.run(_measure(settings_of(Path(sys.argv[1])), int(sys.argv[2]))))
+    found = asyncio.run(_measure(settings_of(Path(sys.argv[1])), int(sys.argv[2])))
+    print(TypeAdapter(Figure).dump_json(found).decode())

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 
-from benchmarks import bad_input, decoders, limit, load, memory, serving, single_client, start
+from benchmarks import bad_input, decoders, limit, memory, serving, single_client, start
 from benchmarks.machine import Machine
 from benchmarks.results import Results, Verdict
 from benchmarks.samples import Summary
@@ -170,10 +170,6 @@ def single_client_table(figure: single_client.Figure) -> str:
 
 
 def serving_table(results: serving.Results) -> str:
-    def of_limit(clients: int, pictures_per_s: float) -> str:
-        lap = results.lap(clients)
-        return NONE if lap is None else f"{pictures_per_s / lap.pictures_per_s:.2f}"
-
     bare = results.pipeline
     rows: list[Sequence[str]] = [
         (
@@ -187,29 +183,31 @@ def serving_table(results: serving.Results) -> str:
         )
         for lap in results.limit.laps
     ]
+    alone = results.lap(1)
     rows.append(
         (
             f"diffusers pipeline, {bare.threads} threads",
             "1",
             f"{1 / bare.with_previews.p50:.2f}",
-            of_limit(1, 1 / bare.with_previews.p50),
+            NONE if alone is None else f"{1 / bare.with_previews.p50 / alone.pictures_per_s:.2f}",
             *_milliseconds(bare.first_preview),
             *_milliseconds(bare.with_previews),
             "2",
         )
     )
     for server in results.servers:
-        for each in sorted(server.loads, key=lambda each: each.load.clients):
+        for run in server.runs:
+            each = run.figure
             if each.load.preview_every == PREVIEW_EVERY:
                 rows.append(
                     (
                         server.name,
                         str(each.load.clients),
                         f"{each.pictures_per_s:.2f}",
-                        of_limit(each.load.clients, each.pictures_per_s),
+                        f"{run.of_limit:.2f}",
                         *_milliseconds(each.first_preview),
                         *_milliseconds(each.total),
-                        _rows(server, each),
+                        _rows(run),
                     )
                 )
     heads = (
@@ -264,19 +262,17 @@ def previews_table(results: serving.Results) -> str:
                 str(each.rough),
                 str(each.dropped),
                 _ms(each.total.p50),
-                _rows(server, each),
+                _rows(run),
             )
             for server in results.servers
-            for each in sorted(
-                server.loads, key=lambda each: (each.load.clients, -each.load.preview_every)
-            )
+            for run in server.runs
+            for each in (run.figure,)
         ],
     )
 
 
-def _rows(server: serving.Measured, figure: load.Figure) -> str:
-    rows = server.rows(figure)
-    return NONE if rows is None else f"{rows:.1f}"
+def _rows(run: serving.Run) -> str:
+    return NONE if run.rows_per_tick is None else f"{run.rows_per_tick:.1f}"
 
 
 def peak_memory_table(results: serving.Results) -> str:
