@@ -21,11 +21,20 @@ from benchmarks import (
     report,
     results,
     serving,
+    serving_tables,
     single_client,
     start,
 )
+from benchmarks.foundation_tables import (
+    bad_input_line,
+    decoders_table,
+    memory_table,
+    single_client_table,
+    start_tables,
+)
 from benchmarks.server import Server, settings_of
 from benchmarks.server import serving as server_of
+from benchmarks.tables import verdicts_table
 from config.settings import ROOT
 
 
@@ -94,7 +103,7 @@ def foundation(config: Path) -> None:
     )
     results.save(found)
     report.write(found, None)
-    print(report.verdicts_table(found.verdicts))
+    print(verdicts_table(found.verdicts))
 
 
 def serve(config: Path) -> None:
@@ -119,7 +128,7 @@ def look(config: Path) -> None:
 
 
 def _print_serving(found: serving.Results) -> None:
-    for table in report.serving_tables(found).values():
+    for table in serving_tables.by_name(found).values():
         print(table(), end="\n\n")
 
 
@@ -145,17 +154,17 @@ def _served(measure: Callable[[Server], str]) -> Callable[[Path], str]:
 
 def _single_client(config: Path) -> str:
     settings = settings_of(config)
-    return _served(
-        lambda server: report.single_client_table(single_client.measure(server, settings))
-    )(config)
+    return _served(lambda server: single_client_table(single_client.measure(server, settings)))(
+        config
+    )
 
 
 ALONE: dict[str, Callable[[Path], str]] = {
-    "start": lambda config: report.start_tables(start.measure(config), os.cpu_count() or 1),
+    "start": lambda config: start_tables(start.measure(config), os.cpu_count() or 1),
     "single_client": _single_client,
-    "bad_input": _served(lambda server: report.bad_input_line(bad_input.measure(server))),
-    "memory": _served(lambda server: report.memory_table(memory.measure(server))),
-    "decoders": lambda config: report.decoders_table(decoders.measure(settings_of(config))),
+    "bad_input": _served(lambda server: bad_input_line(bad_input.measure(server))),
+    "memory": _served(lambda server: memory_table(memory.measure(server))),
+    "decoders": lambda config: decoders_table(decoders.measure(settings_of(config))),
 }
 
 

@@ -18,6 +18,8 @@ from benchmarks.processes import peak_memory, working
 from benchmarks.task import PREVIEW_EVERY, PROMPTS, Task, preview_steps
 from glimpse.torch_thread import keep_freed_memory
 
+WARM_UP_CALLS = 3  # after a pause the first are slow
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -152,6 +154,10 @@ class _Limit:
             lap.tiny_vae_channels_last,
             lap.full_vae_channels_last,
         )
+        for _ in range(WARM_UP_CALLS):
+            self._predict(batch)
+        for vae in (self._tiny_vae, self._vae):
+            self._decode(vae, batch.noise)
         return jobs / self._loop(batch).seconds
 
     def _set_up(self, threads: int, network: bool, tiny_vae: bool, full_vae: bool) -> None:

@@ -36,6 +36,10 @@ class Figure:
     rough: int
 
     @property
+    def pictures(self) -> int:
+        return self.load.clients * self.load.pictures_each
+
+    @property
     def dropped(self) -> int:
         return self.previews_due - self.previews
 

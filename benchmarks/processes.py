@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -70,6 +71,14 @@ def used(root: psutil.Process) -> list[Used]:
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
     return found
+
+
+def cpu_by_kind(processes: Sequence[Used]) -> dict[str, float]:
+    """CPU seconds."""
+    seconds: dict[str, float] = defaultdict(float)
+    for process in processes:
+        seconds[process.kind] += process.cpu_s
+    return dict(seconds)
 
 
 def _kind(command: str) -> str:

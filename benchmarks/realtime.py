@@ -1,8 +1,8 @@
 """A crowd of background jobs: how many ticks until a realtime job that arrives behind it has done
 its first step, and how late the event loop is meanwhile.
 
-Through the denoiser's own port, in a process of its own: `python -m benchmarks.realtime CONFIG
-CROWD` prints the figure as JSON.
+Through the denoiser's own port, in a process of its own: `python -m benchmarks.realtime CONFIG`
+prints the figure as JSON.
 """
 
 import asyncio
@@ -42,14 +42,14 @@ class Figure:
     lag_p99_s: float
 
 
-def measure(config: Path, crowd: int = CROWD) -> Figure:
-    command = [sys.executable, "-m", "benchmarks.realtime", str(config), str(crowd)]
+def measure(config: Path) -> Figure:
+    command = [sys.executable, "-m", "benchmarks.realtime", str(config)]
     return TypeAdapter(Figure).validate_json(
         output_of(as_nice_as_workers(command)).splitlines()[-1]
     )
 
 
-async def _measure(settings: AppSettings, crowd: int) -> Figure:
+async def _measure(settings: AppSettings) -> Figure:
     from deployments.denoiser import Denoiser
     from glimpse.ports import DenoiseOptions, Job, Priority
 
@@ -82,22 +82,16 @@ async def _measure(settings: AppSettings, crowd: int) -> Figure:
 
     async with AsyncExitStack() as stack:
         waiting = []
-        for seed in range(crowd):
+        for seed in range(CROWD):
             steps = await stack.enter_async_context(aclosing(job(seed, Priority.BACKGROUND)))
-            waiting.append(asyncio.ensure_future(_last(steps)))
+            waiting.append(asyncio.ensure_future(_run_out(steps)))
         while await _ticks(denoiser) < TICKS_BEFORE:
             await asyncio.sleep(0.001)
         before = await _ticks(denoiser)
-        realtime = await stack.enter_async_context(aclosing(job(crowd, Priority.REALTIME)))
+        realtime = await stack.enter_async_context(aclosing(job(CROWD, Priority.REALTIME)))
         await anext(realtime)
         passed = await _ticks(denoiser) - before
-        lags: list[float] = []
-        ends = asyncio.gather(*waiting)
-        while not ends.done():
-            asleep = time.perf_counter()
-            await asyncio.sleep(SLEEP_S)
-            lags.append(time.perf_counter() - asleep - SLEEP_S)
-        await ends
+        lags = await _lags_until(asyncio.gather(*waiting))
     while (jobs := await denoiser.ping())["running"] or jobs["waiting"]:
         await asyncio.sleep(0.001)  # a process that ends in mid-tick complains
     p50, p99 = np.percentile(lags, [50, 99])
@@ -116,7 +110,18 @@ def _embeddings(settings: AppSettings) -> Any:
     return Conditioning(embedding, None)
 
 
-async def _last(steps: AsyncGenerator["StepEvent", None]) -> None:
+async def _lags_until(ends: asyncio.Future[Any]) -> list[float]:
+    """By how many seconds each short sleep until then was too long."""
+    lags = []
+    while not ends.done():
+        asleep = time.perf_counter()
+        await asyncio.sleep(SLEEP_S)
+        lags.append(time.perf_counter() - asleep - SLEEP_S)
+    await ends
+    return lags
+
+
+async def _run_out(steps: AsyncGenerator["StepEvent", None]) -> None:
     async for _ in steps:
         pass
 
@@ -127,5 +132,5 @@ async def _ticks(denoiser: "Denoiser") -> int:
 
 
 if __name__ == "__main__":
-    found = asyncio.run(_measure(settings_of(Path(sys.argv[1])), int(sys.argv[2])))
+    found = asyncio.run(_measure(settings_of(Path(sys.argv[1]))))
     print(TypeAdapter(Figure).dump_json(found).decode())

@@ -19,8 +19,8 @@ from benchmarks import counters, environments, isolation, limit, load, machine, 
 from benchmarks.limit import Lap
 from benchmarks.load import Load
 from benchmarks.machine import Machine
-from benchmarks.processes import WORKER_NICENESS, frozen, peak_memory
-from benchmarks.results import FOLDER, Verdict
+from benchmarks.processes import WORKER_NICENESS, cpu_by_kind, frozen, peak_memory, used
+from benchmarks.results import FOLDER
 from benchmarks.server import (
     NOTHING,
     Server,
@@ -44,7 +44,7 @@ HAPROXY = {
     # Ingress replicas would stay for half a minute after they have been told to end.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
 }
-PAIRED_PICTURES = 3  # of the pipeline, before and after a load
+PAIRED_PICTURES = 4  # of the pipeline, before and after a load; the first is slow after a pause
 CROWD = 8  # clients; some promises are about eight, others about this many and more
 
 
@@ -102,11 +102,13 @@ class Bare:
 @dataclass(frozen=True, slots=True)
 class Run:
     """A server under a load. A machine is now faster and now slower, so `bare` is the mean of just
-    before and just after. `rows_per_tick` is None where there is no engine that counts them."""
+    before and just after. `rows_per_tick` is None where there is no engine that counts them.
+    `cpu_s` is what the server's processes spent, by kind."""
 
     figure: load.Figure
     bare: Bare
     rows_per_tick: float | None
+    cpu_s: dict[str, float]
 
     @property
     def of_limit(self) -> float:
@@ -163,7 +165,8 @@ class Reference:
         pipeline_s = None
         if clients == 1:
             asked = (wanted(self.task, index, PREVIEW_EVERY) for index in range(PAIRED_PICTURES))
-            pipeline_s = statistics.mean(self.pipeline.picture(each).seconds for each in asked)
+            _, *seconds = (self.pipeline.picture(each).seconds for each in asked)
+            pipeline_s = statistics.median(seconds)
         return Bare(self.limit.pictures_per_s(clients), pipeline_s)
 
 
@@ -274,76 +277,22 @@ def _measured(
             before = now(clients)
             for each in following:
                 load.warm_up(server.url, each)
-                counted = None if engine is None else engine.read()
+                counted = {} if engine is None else engine.read()
+                spent = cpu_by_kind(used(server.root))
                 figure = load.measure(server.url, reference.task, each)
-                rows = None
-                if engine is not None and counted is not None:
-                    rows = counters.rows_per_tick(counted, engine.read())
+                spent = {
+                    kind: seconds - spent.get(kind, 0)
+                    for kind, seconds in cpu_by_kind(used(server.root)).items()
+                }
+                rows = None if engine is None else counters.rows_per_tick(counted, engine.read())
                 after = now(clients)
-                runs.append(Run(figure, before.mean(after), rows))
+                runs.append(Run(figure, before.mean(after), rows, spent))
                 before = after
     return Measured(name, runs, peak.pss)
 
 
 def _clients(each: Load) -> int:
     return each.clients
-
-
-def verdicts(results: Results) -> list[Verdict]:
-    """What was promised, as far as it was measured."""
-    fal = results.server(FAL_NAME)
-    assert fal is not None, "it is always measured"
-    found: list[Verdict] = []
-    for name, total, of_limit in ((SPLIT_NAME, 1.15, 0.80), (FUSED_NAME, 1.05, 0.90)):
-        if (glimpse := results.server(name)) is not None:
-            found += _verdicts(results, glimpse, fal, total, of_limit)
-    behind = results.realtime
-    return [
-        *found,
-        Verdict(
-            "a realtime job behind sixteen background jobs: ticks to its first step",
-            behind.ticks,
-            2,
-            "",
-        ),
-        Verdict("sixteen jobs: lag of the event loop, p99", 1000 * behind.lag_p99_s, 10, "ms"),
-    ]
-
-
-def _verdicts(
-    results: Results, glimpse: Measured, fal: Measured, total: float, of_limit: float
-) -> Iterator[Verdict]:
-    name = glimpse.name
-    if (alone := glimpse.under(1)) is not None and alone.bare.pipeline_s is not None:
-        ratio = alone.figure.total.p50 / alone.bare.pipeline_s
-        yield Verdict(f"{name}, one client: total / pipeline's with previews", ratio, total, "")
-    for run in glimpse.runs:
-        clients, every = run.figure.load.clients, run.figure.load.preview_every
-        if clients < CROWD or every != PREVIEW_EVERY:
-            continue
-        what = f"{name}, {clients} clients"
-        yield Verdict(f"{what}: pictures/s / limit's", run.of_limit, of_limit, "", at_least=True)
-        if (theirs := fal.under(clients)) is not None:
-            ratio = run.of_limit / theirs.of_limit
-            yield Verdict(f"{what}: pictures/s / fal.App's", ratio, 3, "", at_least=True)
-        if clients == CROWD:
-            yield from _crowd_verdicts(what, run, theirs)
-        plain, lap = glimpse.under(clients, 0), results.lap(clients)
-        if plain is not None and lap is not None:
-            # What is left when each picture also pays for the decoding of its previews.
-            due = 1 / (1 / plain.of_limit + lap.preview_s * lap.pictures_per_s)
-            beyond = 100 * (1 - run.of_limit / due)
-            yield Verdict(f"{what}: previews cost, beyond their decoding", beyond, 5, "%")
-
-
-def _crowd_verdicts(what: str, run: Run, theirs: Run | None) -> Iterator[Verdict]:
-    if run.rows_per_tick is not None:
-        yield Verdict(f"{what}: mean rows a tick", run.rows_per_tick, 14, "", at_least=True)
-    if theirs is None:
-        return
-    ours, fal = run.figure.first_preview, theirs.figure.first_preview
-    if ours is not None and fal is not None:
-        yield Verdict(f"{what}: first preview p95 / fal.App's", ours.p95 / fal.p95, 0.1, "")
 
 
 def save(results: Results, path: Path = PATH) -> None:

@@ -4,13 +4,12 @@ import asyncio
 import json
 import sys
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from benchmarks.processes import Used, output_of, used
+from benchmarks.processes import Used, cpu_by_kind, output_of, used
 from benchmarks.server import Server, serving
 from benchmarks.stage_start import STAGES, Part
 
@@ -79,7 +78,7 @@ def _start(config: Path) -> Start:
             },
             replicas=[_replica_start(each, server, processes) for each in DEPLOYMENTS],
             first_picture=first_picture,
-            cpu_s=_cpu_by_kind(processes),
+            cpu_s=cpu_by_kind(processes),
             machine_cpu_s=_machine_cpu_s() - busy,
         )
 
@@ -90,13 +89,6 @@ def _replica_start(deployment: str, server: Server, processes: list[Used]) -> Re
     ends = server.replica_logged(deployment, CONSTRUCTOR_ENDS)
     assert begins is not None and ends is not None, "Serve logs both"
     return ReplicaStart(deployment, created - server.started, begins, ends)
-
-
-def _cpu_by_kind(processes: list[Used]) -> dict[str, float]:
-    seconds: dict[str, float] = defaultdict(float)
-    for process in processes:
-        seconds[process.kind] += process.cpu_s
-    return dict(seconds)
 
 
 def _machine_cpu_s() -> float:
