@@ -18,6 +18,7 @@ from benchmarks import (
     isolation,
     machine,
     memory,
+    network,
     report,
     results,
     serving,
@@ -164,6 +165,7 @@ ALONE: dict[str, Callable[[Path], str]] = {
     "single_client": _single_client,
     "bad_input": _served(lambda server: bad_input_line(bad_input.measure(server))),
     "memory": _served(lambda server: memory_table(memory.measure(server))),
+    "network": lambda config: serving_tables.network_table(network.measure(config)),
     "decoders": lambda config: decoders_table(decoders.measure(settings_of(config))),
 }
 

@@ -11,7 +11,7 @@ KNOWN_TABLES = frozenset(
     {
         *("verdicts", "machine", "start", "single_client", "bad_input", "memory", "decoders"),
         *("serving_machine", "serving_verdicts", "serving", "previews", "peak_memory"),
-        *("cpu", "limit", "batching"),
+        *("cpu", "limit", "network", "batching"),
     }
 )
 DOCUMENT = ROOT / "docs" / "benchmarks.md"

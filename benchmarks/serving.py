@@ -16,7 +16,17 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from benchmarks import counters, environments, isolation, limit, load, machine, pipeline, realtime
+from benchmarks import (
+    counters,
+    environments,
+    isolation,
+    limit,
+    load,
+    machine,
+    network,
+    pipeline,
+    realtime,
+)
 from benchmarks.limit import Lap
 from benchmarks.load import Load
 from benchmarks.machine import Machine
@@ -144,6 +154,7 @@ class Results:
     task: Task
     limit: limit.Figure
     pipeline: pipeline.Figure
+    network: list[network.Figure]
     servers: list[Measured]
     realtime: realtime.Figure
     left_out: dict[str, str] = field(default_factory=dict)
@@ -178,6 +189,8 @@ def measure(config: Path, plan: Plan) -> Results:
     task = Task.of(settings_of(config))
     task = replace(task, steps=plan.steps or task.steps)
     servers = []
+    _tell("one call of the network")
+    calls = network.measure(config)
     with ExitStack() as stack:
         _tell("the limit")
         limited = stack.enter_context(limit.running(task, plan.limit))
@@ -207,6 +220,7 @@ def measure(config: Path, plan: Plan) -> Results:
         task=task,
         limit=limited.figure,
         pipeline=one_by_one,
+        network=calls,
         servers=servers,
         realtime=behind,
         left_out=left_out,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from benchmarks import limit, promises, serving
+from benchmarks import limit, network, promises, serving
 from benchmarks.tables import NONE, machine_list, milliseconds, ms, table, verdicts_table
 from benchmarks.task import PREVIEW_EVERY
 
@@ -16,6 +16,7 @@ def by_name(results: serving.Results) -> dict[str, Callable[[], str]]:
         "cpu": lambda: cpu_table(results),
         "peak_memory": lambda: peak_memory_table(results),
         "limit": lambda: limit_table(results.limit),
+        "network": lambda: network_table(results.network),
         "batching": lambda: batching_table(results.limit),
     }
 
@@ -197,6 +198,23 @@ def limit_table(figure: limit.Figure) -> str:
                 layout(lap.full_vae_channels_last),
             )
             for lap in figure.laps
+        ],
+    )
+
+
+def network_table(figures: Sequence[network.Figure]) -> str:
+    def cell(seconds: float, figure: network.Figure) -> str:
+        return f"{ms(seconds)} ({figure.diffusers_s / seconds:.2f})"
+
+    return table(
+        ("rows", "diffusers, ms", "text once", "and traced", "and shared out"),
+        [
+            (
+                str(each.rows),
+                ms(each.diffusers_s),
+                *(cell(s, each) for s in (each.text_once_s, each.traced_s, each.shared_out_s)),
+            )
+            for each in figures
         ],
     )
 

@@ -112,7 +112,18 @@ class TextEncoderSettings(StageSettings):
 
 
 class DenoiserSettings(StageSettings):
-    threads: int = Field(2, ge=1, description="That torch may use inside one operation, on a CPU.")
+    threads: int = Field(
+        2,
+        ge=1,
+        description="Of torch, on a CPU: for one operation, or where there are rows enough for a "
+        "part of the rows each.",
+    )
+    traced: bool = Field(
+        True,
+        description="On a CPU: run the network without Python, by torch.jit, which is deprecated. "
+        "A quarter faster for one picture, and the same picture to the bit; false is for a torch "
+        "that has it no more.",
+    )
     row_budget: int | None = Field(
         None,
         ge=2,

@@ -52,6 +52,8 @@ def load(settings: AppSettings, thread: TorchThread) -> Denoising:
 
     chosen = settings.denoiser
     tuning = Tuning(
+        threads=chosen.threads,
+        traced=chosen.traced,
         channels_last=chosen.channels_last,
         compiled=chosen.compiled,
         cuda_graphs=chosen.cuda_graphs,

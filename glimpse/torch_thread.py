@@ -24,7 +24,8 @@ class TorchThread:
     With two threads in torch at once, libgomp takes a small machine for oversubscribed and stops
     spinning between parallel regions: a small network's call then takes nearly twice as long.
 
-    `threads` is the number of threads torch may use inside one operation.
+    `threads` is the number of threads torch may use inside one operation. A function may itself
+    have threads in torch that use one each, as `glimpse.families.row_shards` has: they are no team.
     """
 
     def __init__(self, threads: int) -> None:

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Conditioning of one job as rows of a batch: one row, or with guidance two, the negative
-    first. `tokens` [rows, T, D], `pooled` [rows, P], `time_ids` [rows, 6].
+    """Conditioning of one job, or of several, as rows of a batch: of a job one row, or with
+    guidance two, the negative first. What the tensors are is the family's; the first dimension of
+    each is rows.
     """
 
-    tokens: torch.Tensor
-    pooled: torch.Tensor
-    time_ids: torch.Tensor
+    tensors: tuple[torch.Tensor, ...]
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.tensors[0])
+
+    def split(self, parts: int) -> list[Rows]:
+        """Nearly equal parts, as `torch.Tensor.tensor_split`; they share memory with this one."""
+        tensors = (tensor.tensor_split(parts) for tensor in self.tensors)
+        return [Rows(several) for several in zip(*tensors, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,11 +97,8 @@ def _input(job: RunningJob) -> torch.Tensor:
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:
-    return Rows(
-        tokens=torch.cat([rows.tokens for rows in parts]),
-        pooled=torch.cat([rows.pooled for rows in parts]),
-        time_ids=torch.cat([rows.time_ids for rows in parts]),
-    )
+    tensors = zip(*(rows.tensors for rows in parts), strict=True)
+    return Rows(tuple(torch.cat(several) for several in tensors))
 
 
 def _guided(job: RunningJob, rows: torch.Tensor) -> torch.Tensor:

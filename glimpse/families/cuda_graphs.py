@@ -61,16 +61,14 @@ class CudaGraphs:
         padded = next((most for most in ROW_COUNTS if most >= count), None)
         if padded is None:
             return self._call(latents, timesteps, rows)
-        shapes = (torch.Size([padded]), latents.shape[1:], rows.tokens.shape[1:])
+        shapes = (torch.Size([padded]), latents.shape[1:], rows.tensors[-1].shape[1:])
         recorded = self._recorded.get(shapes)
         if recorded is None:
             recorded = self._recorded[shapes] = self._recording(latents, timesteps, rows, padded)
         for place, value in (
             (recorded.latents, latents),
             (recorded.timesteps, timesteps),
-            (recorded.rows.tokens, rows.tokens),
-            (recorded.rows.pooled, rows.pooled),
-            (recorded.rows.time_ids, rows.time_ids),
+            *zip(recorded.rows.tensors, rows.tensors, strict=True),
         ):
             place[:count].copy_(value, non_blocking=True)
         recorded.replay()
@@ -83,6 +81,6 @@ class CudaGraphs:
             return torch.zeros(padded, *like.shape[1:], dtype=like.dtype, device=latents.device)
 
         inputs = room(latents), room(timesteps)
-        conditioning = Rows(room(rows.tokens), room(rows.pooled), room(rows.time_ids))
+        conditioning = Rows(tuple(room(tensor) for tensor in rows.tensors))
         result, replay = self._record(lambda: self._call(*inputs, conditioning))
         return _Recorded(*inputs, conditioning, result, replay)

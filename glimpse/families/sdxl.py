@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.attention_dispatch import AttentionBackendName
 
 from glimpse.engine.job import Posterior, Rows
 from glimpse.families import LATENT_FACTOR
+from glimpse.families.attention import TextLayers
 from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
 from glimpse.families.cuda_graphs import Call, CudaGraphs
+from glimpse.families.row_shards import RowShards
+from glimpse.families.traced import Traced
 from glimpse.tensors import from_array, to_array
 
 
@@ -92,9 +96,12 @@ class SDXLTextEncoder:
 class Tuning:
     """What makes the network faster on some devices; none of it is meant to change pictures.
 
-    `attention_backend` is a name of diffusers' `AttentionBackendName`; None leaves its choice.
+    `threads` is what torch has on a CPU. `attention_backend` is a name of diffusers'
+    `AttentionBackendName`; None is torch's own attention.
     """
 
+    threads: int = 1
+    traced: bool = False
     channels_last: bool = False
     compiled: bool = False
     cuda_graphs: bool = False
@@ -112,7 +119,9 @@ class SDXLNetwork:
         self.device = source.device
         self.dtype = source.dtype
         self._unet = source.part(UNet2DConditionModel, "unet")
-        self._call = self._tuned(tuning or Tuning())
+        tuning = tuning or Tuning()
+        backend = tuning.attention_backend
+        self._text_layers = TextLayers(self._unet, backend and AttentionBackendName(backend))
         self.latent_channels: int = self._unet.config.in_channels
         self.latent_factor = LATENT_FACTOR
         # Pooled embeddings and six time ids together fill the projection's input.
@@ -123,19 +132,26 @@ class SDXLNetwork:
         self.scheduler_config: Mapping[str, Any] = EulerDiscreteScheduler.load_config(
             source.path, subfolder="scheduler", revision=source.revision
         )
+        self._call = self._tuned(tuning)
 
     def _tuned(self, tuning: Tuning) -> Call:
+        if tuning.cuda_graphs and self.device.type != "cuda":
+            raise ValueError("cuda_graphs needs a device that is cuda")
         if tuning.channels_last:
             self._unet.to(memory_format=torch.channels_last)
-        if tuning.attention_backend is not None:
-            self._unet.set_attention_backend(tuning.attention_backend)
         if tuning.compiled:
             self._unet.compile_repeated_blocks(dynamic=True)  # one code for every count of rows
-        if not tuning.cuda_graphs:
-            return self._forward
-        if self.device.type != "cuda":
-            raise ValueError("cuda_graphs needs a device that is cuda")
-        return CudaGraphs(self._forward)
+        call: Call = self._forward
+        if tuning.cuda_graphs:
+            return CudaGraphs(call)
+        if self.device.type == "cpu":
+            if tuning.traced:
+                multiple: int = 2**self._unet.num_upsamplers
+                side = self.latent_factor * multiple
+                call = Traced(call, self.blank(2, side, side), self._unet, multiple)
+            if tuning.threads > 1:
+                call = RowShards(call, tuning.threads)
+        return call
 
     def warm_up(self, width: int, height: int) -> None:
         """The first calls of a process are slow; they are not left to the first job."""
@@ -144,20 +160,19 @@ class SDXLNetwork:
 
     def run_blank(self, rows: int, width: int, height: int) -> None:
         """One call with so many rows of a size in pixels, on zeros."""
+        self.predict(*self.blank(rows, width, height))
+
+    def blank(self, rows: int, width: int, height: int) -> tuple[torch.Tensor, torch.Tensor, Rows]:
         tokens, pooled = self._unet.config.cross_attention_dim, self._pooled
         empty = Conditioning(
             TextEmbedding(np.zeros((77, tokens), np.float32), np.zeros(pooled, np.float32)), None
         )
         one = self.rows(empty, False, width, height)
         size = (height // self.latent_factor, width // self.latent_factor)
-        self.predict(
+        return (
             torch.zeros(rows, self.latent_channels, *size, device=self.device, dtype=self.dtype),
             torch.zeros(rows),
-            Rows(
-                one.tokens.repeat(rows, 1, 1),
-                one.pooled.repeat(rows, 1),
-                one.time_ids.repeat(rows, 1),
-            ),
+            Rows(tuple(tensor.repeat(rows, *[1] * (tensor.ndim - 1)) for tensor in one.tensors)),
         )
 
     def rows(self, conditioning: Conditioning, guided: bool, width: int, height: int) -> Rows:
@@ -173,9 +188,11 @@ class SDXLNetwork:
         # Original size, crop's corner, target size: nothing was cropped.
         time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=self.dtype)
         return Rows(
-            tokens=stacked(prompt.tokens, negative and negative.tokens),
-            pooled=stacked(prompt.pooled, negative and negative.pooled),
-            time_ids=time_ids.to(self.device).repeat(2 if guided else 1, 1),
+            (
+                stacked(prompt.pooled, negative and negative.pooled),
+                time_ids.to(self.device).repeat(2 if guided else 1, 1),
+                *self._text_layers.project(stacked(prompt.tokens, negative and negative.tokens)),
+            )
         )
 
     def posterior(self, image: EncodedImage) -> Posterior:
@@ -191,11 +208,12 @@ class SDXLNetwork:
         return self._call(latents, timesteps, rows)
 
     def _forward(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
+        pooled, time_ids, *text = rows.tensors
         prediction: torch.Tensor = self._unet(
             latents,
             timesteps.to(self.device),
-            encoder_hidden_states=rows.tokens,
-            added_cond_kwargs={"text_embeds": rows.pooled, "time_ids": rows.time_ids},
+            encoder_hidden_states=text,
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
             return_dict=False,
         )[0]
         return prediction

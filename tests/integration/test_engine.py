@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from config.settings import ROOT
 from glimpse.engine.loop import Engine
 from glimpse.families.conditioning import Conditioning
-from glimpse.families.sdxl import ModelSource, SDXLNetwork, SDXLTextEncoder
+from glimpse.families.sdxl import ModelSource, SDXLNetwork, SDXLTextEncoder, Tuning
 from glimpse.ports import DenoiseOptions, Priority, StepEvent
 from glimpse.torch_thread import TorchThread
 from tests.unit.glimpse.engine.oracle import PROMPT, SCHEDULERS, make_job, theirs
@@ -35,7 +35,7 @@ class Bench:
         source = ModelSource.of(
             str(MODEL), variant=None, revision=None, dtype="float32", device="cpu"
         )
-        self.network = SDXLNetwork(source)
+        self.network = SDXLNetwork(source, Tuning(threads=2, traced=True))  # as it is served
         encoder = SDXLTextEncoder(source)
         # One by one, as the pipeline does: in a batch the last bits are others.
         self.texts = {

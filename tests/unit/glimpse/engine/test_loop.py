@@ -52,14 +52,14 @@ class FakeNetwork:
         self.names.append(conditioning)
         number = float(len(self.names) - 1)
         tokens = torch.full((2 if guided else 1, 1, 1), number)
-        return Rows(tokens, tokens[:, 0], tokens[:, 0])
+        return Rows((tokens,))
 
     def posterior(self, image: Any) -> Posterior:
         raise NotImplementedError
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
         assert len(latents) == len(timesteps) == len(rows)
-        numbers = [int(number) for number in rows.tokens.flatten()]
+        numbers = [int(number) for number in rows.tensors[0].flatten()]
         names = list(dict.fromkeys(self.names[number] for number in numbers))
         self.calls.append(names)
         if self.hold_at is None or len(self.calls) == self.hold_at:

@@ -32,13 +32,13 @@ def inputs(count: int, side: int = 2) -> tuple[torch.Tensor, torch.Tensor, Rows]
     return (
         torch.randn(count, 4, side, side),
         torch.rand(count),
-        Rows(tokens, tokens[:, 0], tokens[:, 1]),
+        Rows((tokens[:, 0], tokens[:, 1], tokens)),
     )
 
 
 def each_by_itself(latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
     """Made of all that a row has, and of nothing of another row."""
-    parts = timesteps + rows.tokens.sum((1, 2)) + rows.pooled.sum(1) + rows.time_ids.sum(1)
+    parts = timesteps + sum(tensor.flatten(1).sum(1) for tensor in rows.tensors)
     return latents + parts[:, None, None, None]
 
 

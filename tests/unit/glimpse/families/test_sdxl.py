@@ -54,23 +54,27 @@ def test_a_job_takes_one_row_and_with_guidance_two_the_negative_first(
     assert given.negative is not None
     one = network.rows(given, False, 64, 32)
     assert len(one) == 1
-    assert np.array_equal(one.tokens[0], given.prompt.tokens)
-    assert one.time_ids.tolist() == [[32, 64, 0, 0, 32, 64]]
+    pooled, time_ids, *text = one.tensors
+    assert np.array_equal(pooled[0], given.prompt.pooled)
+    assert time_ids.tolist() == [[32, 64, 0, 0, 32, 64]]
     two = network.rows(given, True, 64, 32)
     assert len(two) == 2
-    assert np.array_equal(two.tokens[0], given.negative.tokens)
-    assert np.array_equal(two.pooled[0], given.negative.pooled)
-    assert np.array_equal(two.tokens[1], given.prompt.tokens)
-    assert np.array_equal(two.pooled[1], given.prompt.pooled)
-    assert two.time_ids.tolist() == [[32, 64, 0, 0, 32, 64]] * 2
+    pooled, time_ids, *both = two.tensors
+    assert np.array_equal(pooled[0], given.negative.pooled)
+    assert np.array_equal(pooled[1], given.prompt.pooled)
+    assert time_ids.tolist() == [[32, 64, 0, 0, 32, 64]] * 2
+    for several, alone in zip(both, text, strict=True):
+        assert torch.allclose(several[1], alone[0], atol=1e-5)
+        assert not torch.allclose(several[0], alone[0], atol=1e-2)
 
 
 def test_without_a_negative_text_its_row_is_zeros(
     network: SDXLNetwork, text_encoder: SDXLTextEncoder
 ) -> None:
     rows = network.rows(conditioning(text_encoder, None), True, 64, 32)
-    assert rows.tokens[0].abs().sum() == rows.pooled[0].abs().sum() == 0
-    assert rows.tokens[1].abs().sum() > 0
+    for index in (0, *range(2, len(rows.tensors))):  # all but the time ids
+        assert rows.tensors[index][0].abs().sum() == 0
+        assert rows.tensors[index][1].abs().sum() > 0
 
 
 def test_each_row_has_a_timestep_of_its_own(
