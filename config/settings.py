@@ -191,6 +191,40 @@ class IngressSettings(Settings):
     event_log_capacity: int = Field(256, ge=3, description="Events kept of one generation.")
 
 
+class RealtimeSettings(Settings):
+    """Of a session: one WebSocket of /realtime or /ws."""
+
+    num_inference_steps: int = Field(
+        4, ge=1, le=100, description="Unless a message says otherwise: speed counts here."
+    )
+    max_sessions: int = Field(
+        64, ge=1, description="At once, of one ingress replica; each makes one picture at a time."
+    )
+    max_buffering: int = Field(
+        8, ge=1, le=60, description="Messages that wait, where the client does not say how many."
+    )
+    idle_timeout_s: float = Field(300, gt=0, description="Without a message; then it is closed.")
+    max_frame_bytes: int = Field(
+        15 * 2**20, ge=1024, description="Of one message. Serve's proxy drops what is over 16 MiB."
+    )
+    messages_per_s: float = Field(
+        120, gt=0, description="A session's; as many may come at once. More are refused."
+    )
+    max_unsent: int = Field(
+        8, ge=1, description="Results that wait for the client to read; then the oldest are left."
+    )
+    max_output_bytes: int = Field(
+        64 * 2**20,
+        ge=2**20,
+        description="In output_window_s. Serve's own proxy takes whatever it is sent, and keeps "
+        "it in memory for a client that does not read: this bounds it. With HAProxy, which lets us "
+        "wait for the client, it may be as large as you like.",
+    )
+    output_window_s: float = Field(
+        40, gt=0, description="What Serve's proxy takes to find that a client is gone."
+    )
+
+
 class AppSettings(Settings):
     """Everything `graphs` takes."""
 
@@ -200,4 +234,5 @@ class AppSettings(Settings):
     preview_decoder: DecoderSettings = DecoderSettings()
     image_codec: DecoderSettings = DecoderSettings()
     ingress: IngressSettings = IngressSettings()
+    realtime: RealtimeSettings = RealtimeSettings()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -55,7 +55,8 @@ class RayDenoiser(_Handle):
         image: Any,
         options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
-        stream = self._by_reference.options(stream=True).denoise.remote(
+        handle = self._by_reference.options(stream=True, session_id=options.session or "")
+        stream = handle.denoise.remote(
             job,
             conditioning,
             image,
@@ -69,22 +70,7 @@ class RayDenoiser(_Handle):
             stream.cancel()
 
 
-class RayPreviewDecoder(_Handle):
-    async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
-        picture: Picture = await self._result(
-            self._by_value.decode.remote(request_id, denoised, spec)
-        )
-        return picture
-
-
-class RayImageCodec(_Handle):
-    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture:
-        # By reference: a large PNG can pass gRPC's limit.
-        picture: Picture = await self._result(
-            self._by_reference.decode.remote(request_id, latents, picture_format)
-        )
-        return picture
-
+class _ImageEncoder(_Handle):
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
     ) -> Reference:
@@ -92,6 +78,23 @@ class RayImageCodec(_Handle):
             self._by_reference.encode.remote(request_id, picture, width, height, mask),
             "image_encode",
         )
+
+
+class RayPreviewDecoder(_ImageEncoder):
+    async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
+        picture: Picture = await self._result(
+            self._by_value.decode.remote(request_id, denoised, spec)
+        )
+        return picture
+
+
+class RayImageCodec(_ImageEncoder):
+    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture:
+        # By reference: a large PNG can pass gRPC's limit.
+        picture: Picture = await self._result(
+            self._by_reference.decode.remote(request_id, latents, picture_format)
+        )
+        return picture
 
 
 def stages(

@@ -6,11 +6,12 @@ from importlib.metadata import version
 
 from ray.serve.handle import DeploymentHandle
 
-from config.settings import ROOT, AppSettings
+from config.settings import ROOT, AppSettings, RealtimeSettings
 from deployments import handles
 from glimpse import logs
 from glimpse.families import LATENT_FACTOR
 from glimpse.http.app import AppOptions, create_app
+from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.service import Service
 from glimpse.latent_rgb import LatentRGB
 from glimpse.ports import RoughPreviews, Stages
@@ -28,6 +29,7 @@ class Edge:
             stages,
             _offer(settings),
             max_pictures=settings.ingress.max_pictures,
+            max_sessions=settings.realtime.max_sessions,
             deadline_s=settings.ingress.deadline_s,
             event_log_capacity=settings.ingress.event_log_capacity,
             rough=_rough_previews(settings),
@@ -41,10 +43,15 @@ class Edge:
                 aliases=ingress.aliases,
                 max_body_bytes=ingress.max_body_bytes,
                 ping_interval_s=ingress.ping_interval_s,
+                realtime=_realtime(self._settings.realtime),
                 page=(ROOT / "playground" / "index.html").read_text("utf-8"),
                 version=version("glimpse"),
             ),
         )
+
+
+def _realtime(settings: RealtimeSettings) -> RealtimeOptions:
+    return RealtimeOptions(**settings.model_dump(exclude={"max_sessions"}))
 
 
 def _rough_previews(settings: AppSettings) -> RoughPreviews | None:

@@ -5,6 +5,7 @@ from typing import Any
 from config.settings import AppSettings
 from glimpse import logs
 from glimpse.direct import PreviewDecoding
+from glimpse.families.conditioning import EncodedImage
 from glimpse.ports import Latents, Picture
 from glimpse.request import PreviewSpec
 from glimpse.torch_thread import TorchThread
@@ -21,6 +22,11 @@ class PreviewDecoder:
 
     async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
         return await self._stage.decode(request_id, denoised, spec)
+
+    async def encode(
+        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
+    ) -> EncodedImage:
+        return await self._stage.encode(request_id, picture, width, height, mask)
 
 
 def _load_alone(settings: AppSettings, thread: TorchThread) -> PreviewDecoding:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from glimpse.families import LATENT_FACTOR
@@ -17,13 +16,15 @@ from glimpse.tensors import from_array, to_array
 
 
 class TinyVAE:
-    """`AutoencoderTiny` (TAESD): previews in a fraction of the full VAE's time."""
+    """`AutoencoderTiny` (TAESD): previews in a fraction of the full VAE's time, and likewise
+    pictures to latents."""
 
     def __init__(self, source: ModelSource, channels_last: bool) -> None:
         from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
         self._source = source
         self._vae = _laid_out(source.part(AutoencoderTiny, None), channels_last)
+        self._masks = _mask_processor()
 
     def warm_up(self, width: int, height: int) -> None:
         self.decode([_zeros(self._vae.config.latent_channels, width, height)])
@@ -36,12 +37,19 @@ class TinyVAE:
         """The same as [N, 3, H, W], in about -1 to 1."""
         return _decode(self._vae, denoised, self._source.device, self._source.dtype)
 
+    def posterior(self, picture: Image.Image, mask: Image.Image | None) -> EncodedImage:
+        """An input picture, and its mask of the same size, if any. The latents are certain: there
+        is no deviation."""
+        pixels = _pixels(picture, self._source.device, self._source.dtype)
+        mean = to_array(self._vae.encode(pixels).latents[0].float())
+        image = EncodedImage(mean, np.zeros_like(mean), self._vae.config.scaling_factor)
+        return _masked(image, mask, self._masks)
+
 
 class FullVAE:
     """`AutoencoderKL`: the final picture, and input pictures to latents."""
 
     def __init__(self, source: ModelSource, channels_last: bool) -> None:
-        from diffusers.image_processor import VaeImageProcessor
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         self._device = source.device
@@ -53,10 +61,7 @@ class FullVAE:
         if source.dtype == torch.float16 and vae.config.force_upcast:
             vae = vae.float()  # SDXL's VAE overflows in half precision
         self._vae = _laid_out(vae, channels_last)
-        # As in `StableDiffusionXLInpaintPipeline`.
-        self._masks = VaeImageProcessor(
-            do_normalize=False, do_binarize=True, do_convert_grayscale=True
-        )
+        self._masks = _mask_processor()
 
     def warm_up(self, width: int, height: int) -> None:
         self.decode([_zeros(self._vae.config.latent_channels, width, height)])
@@ -70,29 +75,42 @@ class FullVAE:
         return _decode(self._vae, latents, self._device, self._vae.dtype)
 
     def encode(self, picture: Image.Image) -> EncodedImage:
-        """The posterior of a picture; its pixels rounded as diffusers' image processor does."""
-        pixels = torch.from_numpy(2 * (np.asarray(picture, dtype=np.float32) / 255) - 1)
-        pixels = pixels.permute(2, 0, 1)[None].to(self._device, self._vae.dtype)
-        posterior = self._vae.encode(pixels).latent_dist
+        """The posterior of a picture."""
+        posterior = self._vae.encode(_pixels(picture, self._device, self._vae.dtype)).latent_dist
         return EncodedImage(
             to_array(posterior.mean[0].float()),
             to_array(posterior.std[0].float()),
             self._vae.config.scaling_factor,
         )
 
-    def mask(self, picture: Image.Image) -> NDArray[np.float32]:
-        """A picture as a mask of the size of latents, [1, h, w]: 1 where white, 0 where black.
-
-        Of each cell the pixel at its corner counts, as in the pipeline's `prepare_mask_latents`.
-        """
-        size = (picture.height // LATENT_FACTOR, picture.width // LATENT_FACTOR)
-        pixels = self._masks.preprocess(picture)
-        return to_array(torch.nn.functional.interpolate(pixels, size)[0])
-
     def posterior(self, picture: Image.Image, mask: Image.Image | None) -> EncodedImage:
-        """An input picture, and likewise its mask of the same size, if any."""
-        image = self.encode(picture)
-        return image if mask is None else replace(image, mask=self.mask(mask))
+        """An input picture, and its mask of the same size, if any."""
+        return _masked(self.encode(picture), mask, self._masks)
+
+
+def _mask_processor() -> Any:
+    """As in `StableDiffusionXLInpaintPipeline`."""
+    from diffusers.image_processor import VaeImageProcessor
+
+    return VaeImageProcessor(do_normalize=False, do_binarize=True, do_convert_grayscale=True)
+
+
+def _masked(image: EncodedImage, mask: Image.Image | None, processor: Any) -> EncodedImage:
+    """With the mask at the size of latents, [1, h, w]: 1 where it is white, 0 where black.
+
+    Of each cell the pixel at its corner counts, as in the pipeline's `prepare_mask_latents`.
+    """
+    if mask is None:
+        return image
+    size = (mask.height // LATENT_FACTOR, mask.width // LATENT_FACTOR)
+    cells = torch.nn.functional.interpolate(processor.preprocess(mask), size)
+    return replace(image, mask=to_array(cells[0]))
+
+
+def _pixels(picture: Image.Image, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """[1, 3, H, W] in -1 to 1, rounded as diffusers' image processor rounds them."""
+    pixels = torch.from_numpy(2 * (np.asarray(picture, dtype=np.float32) / 255) - 1)
+    return pixels.permute(2, 0, 1)[None].to(device, dtype)
 
 
 def _zeros(channels: int, width: int, height: int) -> Latents:

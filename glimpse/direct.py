@@ -88,6 +88,7 @@ class PreviewDecoding:
 
     def __init__(self, thread: TorchThread, vae: "TinyVAE", max_batch_pixels: int) -> None:
         self._decodes = _decodes(thread, vae.decode, max_batch_pixels)
+        self._encodes = _encodes(thread, vae)
 
     async def ping(self) -> dict[str, Any]:
         return {}
@@ -97,6 +98,13 @@ class PreviewDecoding:
             image = await self._decodes.run(denoised)
             return await asyncio.to_thread(encode_preview, image, spec)
 
+    async def encode(
+        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
+    ) -> EncodedImage:
+        with failing_as(request_id, "image_encode"):
+            images = await asyncio.to_thread(open_inputs, picture, mask, width, height)
+            return await self._encodes.run(images)
+
 
 class ImageCoding:
     """An `ImageCodec`. Latents of one size that wait are decoded in one call, up to so many pixels
@@ -104,9 +112,7 @@ class ImageCoding:
 
     def __init__(self, thread: TorchThread, vae: "FullVAE", max_batch_pixels: int) -> None:
         self._decodes = _decodes(thread, vae.decode, max_batch_pixels)
-        self._encodes: Batches[tuple[Image, Image | None], EncodedImage] = Batches(
-            thread, lambda several: [vae.posterior(*images) for images in several], most=lambda _: 1
-        )
+        self._encodes = _encodes(thread, vae)
 
     async def ping(self) -> dict[str, Any]:
         return {}
@@ -132,3 +138,11 @@ def _decodes(
         return max_batch_pixels // int(height * width * LATENT_FACTOR**2)
 
     return Batches(thread, decode, most=most, kind=lambda latents: latents.shape)
+
+
+def _encodes(
+    thread: TorchThread, vae: "TinyVAE | FullVAE"
+) -> "Batches[tuple[Image, Image | None], EncodedImage]":
+    return Batches(
+        thread, lambda several: [vae.posterior(*images) for images in several], most=lambda _: 1
+    )

@@ -57,6 +57,22 @@ def invalid(field: str, message: str, kind: str = "value_error") -> InvalidReque
     return InvalidRequest([{"loc": ["body", field], "msg": message, "type": kind}])
 
 
+class InvalidMessage(GlimpseError):
+    """What came over a WebSocket is no message at all."""
+
+    code = "invalid_message"
+    status = 422
+    fault = "client"
+
+
+class RateLimited(GlimpseError):
+    """More messages in a second than a session may send."""
+
+    code = "rate_limited"
+    status = 429
+    fault = "client"
+
+
 class NotFound(GlimpseError):
     code = "not_found"
     status = 404

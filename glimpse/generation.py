@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from glimpse.errors import DeadlineExceeded, GlimpseError, Overloaded, StageFailed, StageLost
 from glimpse.event_log import Accepted, Cancelled, EventLog, Failed, Final, Preview, Step, Timings
@@ -35,6 +37,7 @@ async def run(
     priority: Priority,
     deadline_s: float,
     rough: RoughPreviews | None,
+    session: "SessionMemory | None" = None,
 ) -> None:
     """Makes the pictures and tells the log. Ends it with exactly one of Final, Failed, Cancelled.
 
@@ -51,7 +54,9 @@ async def run(
     )
     try:
         async with asyncio.timeout(deadline_s) as deadline:
-            final = await _Generation(request, log, stages, priority, deadline_s, rough).run()
+            final = await _Generation(
+                request, log, stages, priority, deadline_s, rough, session
+            ).run()
     except asyncio.CancelledError:
         log.append(Cancelled())
         logger.info("cancelled")
@@ -69,6 +74,18 @@ async def run(
     else:
         log.append(final)
         logger.info("done in %.3f s, %d previews late", final.timings.total, final.previews_late)
+
+
+@dataclass(slots=True)
+class SessionMemory:
+    """What a session has for its next generation, of which there is one at a time.
+
+    `id`: its jobs go to one replica. `encoded`: what the encoders made of the texts and pictures of
+    the last generation that came out well; the same again are not encoded again.
+    """
+
+    id: str | None
+    encoded: dict[Hashable, Opaque] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +112,14 @@ class _Generation:
         priority: Priority,
         deadline_s: float,
         rough: RoughPreviews | None,
+        session: SessionMemory | None,
     ) -> None:
         self._request = request
         self._log = log
         self._stages = stages
         self._priority = priority
+        self._session = session or SessionMemory(None)
+        self._encoded: dict[Hashable, Opaque] = {}
         self._began = time.monotonic()
         self._deadline_s = deadline_s
         self._previews = _NewestPreview(stages.preview_decoder, rough, request, log)
@@ -118,6 +138,7 @@ class _Generation:
                 previews.cancel()
         except* Exception as failures:
             raise _first(failures) from None
+        self._session.encoded = self._encoded
         return Final(
             request.steps,
             tuple(result.picture for result in results),
@@ -130,24 +151,30 @@ class _Generation:
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             text = group.create_task(
-                stages.text_encoder.encode(
-                    request.request_id, request.prompt, request.negative_prompt
+                self._remembered(
+                    stages.text_encoder.encode, request.prompt, request.negative_prompt
                 )
             )
             image = None
             if request.image is not None:
+                codec = stages.image_codec if request.full_quality else stages.preview_decoder
                 image = group.create_task(
-                    stages.image_codec.encode(
-                        request.request_id,
-                        request.image,
-                        request.width,
-                        request.height,
-                        request.mask,
+                    self._remembered(
+                        codec.encode, request.image, request.width, request.height, request.mask
                     )
                 )
             await text
             text_s = time.monotonic() - began
         return _Encoded(text.result(), image and image.result(), text_s)
+
+    async def _remembered(self, encode: Callable[..., Awaitable[Opaque]], *what: Any) -> Opaque:
+        """What is remembered is used once: should it be lost, it is made again."""
+        key = (encode.__qualname__, what)
+        made = self._session.encoded.pop(key, None)
+        if made is None:
+            made = await encode(self._request.request_id, *what)
+        self._encoded[key] = made
+        return made
 
     async def _picture(self, index: int, encoded: _Encoded) -> _Result:
         began = time.monotonic()
@@ -162,9 +189,7 @@ class _Generation:
         if last is None or last.latents is None or last.denoise_s is None:
             raise StageFailed("denoise", "The denoiser stopped before the last step; try again.")
         denoised = time.monotonic()
-        picture = await self._stages.image_codec.decode(
-            self._request.request_id, last.latents, self._request.output_format
-        )
+        picture = await self._decode(last.latents)
         return _Result(
             picture,
             # The denoiser cannot tell how long its job was on the way to it, or waited for it.
@@ -172,6 +197,14 @@ class _Generation:
             denoise_s=last.denoise_s,
             decode_s=time.monotonic() - denoised,
         )
+
+    async def _decode(self, latents: Latents) -> Picture:
+        request, stages = self._request, self._stages
+        if request.full_quality:
+            return await stages.image_codec.decode(
+                request.request_id, latents, request.output_format
+            )
+        return await stages.preview_decoder.decode(request.request_id, latents, request.final)
 
     async def _denoise(self, index: int, encoded: _Encoded) -> StepEvent | None:
         """Runs the job of one picture, and gives the last that was told of it."""
@@ -192,6 +225,7 @@ class _Generation:
             deadline_s=self._deadline_s - (time.monotonic() - self._began),
             emit_at=request.progress_steps if shown else frozenset(),
             emit_denoised_at=request.preview_steps if shown else frozenset(),
+            session=self._session.id,
         )
         event = None
         steps = self._stages.denoiser.denoise(job, encoded.conditioning, encoded.image, options)

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from glimpse.errors import invalid
 from glimpse.ports import Picture
-from glimpse.request import PreviewSpec
+from glimpse.request import FINAL_QUALITY, PreviewSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,22 +21,18 @@ READABLE = ("JPEG", "PNG", "WEBP")
 BROKEN_PICTURE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 MAX_INPUT_PIXELS = 64 * 2**20  # a small file can unfold to gigabytes
 
-FINAL_OPTIONS: dict[str, dict[str, int]] = {
-    "jpeg": {"quality": 95},
-    "webp": {"quality": 95},
-    "png": {"compress_level": 1},  # a little larger, several times sooner
-}
+PNG_OPTIONS = {"compress_level": 1}  # a little larger, several times sooner
 
 
 def encode_final(image: Image.Image, picture_format: str) -> Picture:
-    return _encode(image, picture_format, FINAL_OPTIONS[picture_format])
+    return _encode(image, picture_format, FINAL_QUALITY)
 
 
 def encode_preview(image: Image.Image, spec: PreviewSpec) -> Picture:
     """A preview, no longer than `spec.size`."""
     if max(image.size) > spec.size:
         image = ImageOps.contain(image, (spec.size, spec.size))
-    return _encode(image, spec.format, {"quality": spec.quality})
+    return _encode(image, spec.format, spec.quality)
 
 
 def encode_enlarged(pixels: "NDArray[np.uint8]", times: int, spec: PreviewSpec) -> Picture:
@@ -45,7 +41,9 @@ def encode_enlarged(pixels: "NDArray[np.uint8]", times: int, spec: PreviewSpec) 
     return encode_preview(ImageOps.contain(Image.fromarray(pixels), (side, side)), spec)
 
 
-def _encode(image: Image.Image, picture_format: str, options: dict[str, int]) -> Picture:
+def _encode(image: Image.Image, picture_format: str, quality: int) -> Picture:
+    """PNG knows no quality."""
+    options = PNG_OPTIONS if picture_format == "png" else {"quality": quality}
     buffer = io.BytesIO()
     image.save(buffer, picture_format, **options)
     return Picture(buffer.getvalue(), f"image/{picture_format}", image.width, image.height)

@@ -47,7 +47,8 @@ class DenoiseOptions:
 
     `emit_at`, `emit_denoised_at` and `emit_state_at` name steps, from 1: those that are told of,
     with an estimate, with a state; the last always is. `resume_from` is a `state` of an earlier
-    run of the same job. `deadline_s` is what is left, in seconds.
+    run of the same job. `deadline_s` is what is left, in seconds. Jobs of one `session` go to the
+    same replica, for as long as there is that one.
     """
 
     priority: Priority
@@ -56,6 +57,7 @@ class DenoiseOptions:
     emit_denoised_at: frozenset[int] = frozenset()
     emit_state_at: frozenset[int] = frozenset()
     resume_from: bytes | None = None
+    session: str | None = None
 
     @property
     def told(self) -> frozenset[int]:
@@ -116,7 +118,15 @@ class Denoiser(Stage, Protocol):
 
 
 class PreviewDecoder(Stage, Protocol):
+    """The TinyVAE. Where speed counts more than sharpness it stands in for the `ImageCodec`."""
+
     async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture: ...
+
+    async def encode(
+        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
+    ) -> Opaque:
+        """As `ImageCodec.encode`."""
+        ...
 
 
 class ImageCodec(Stage, Protocol):

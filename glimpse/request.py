@@ -59,6 +59,7 @@ MAX_PROBLEMS = 20  # told of one input; a body can have a million
 LCM_MAX_STEPS = 50  # the grid that LCM models are distilled on; diffusers' original_inference_steps
 MIN_SIDE_LATENTS = 4
 DEFAULT_STRENGTH = 0.6
+FINAL_QUALITY = 95  # of JPEG and WebP, 1 to 100
 
 
 class ImageSize(BaseModel):
@@ -154,7 +155,8 @@ class PreviewSpec:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One generation, with every value decided."""
+    """One generation, with every value decided. Without `full_quality` the TinyVAE reads the input
+    picture and makes the final ones: blurrier, and several times sooner."""
 
     request_id: str
     prompt: str
@@ -172,6 +174,7 @@ class GenerationRequest:
     image: bytes | None = None
     mask: bytes | None = None
     strength: float = 1.0
+    full_quality: bool = True
 
     @property
     def steps(self) -> int:
@@ -179,6 +182,11 @@ class GenerationRequest:
         if self.image is None:
             return self.num_inference_steps
         return int(self.num_inference_steps * self.strength)
+
+    @property
+    def final(self) -> PreviewSpec:
+        """The final picture, where the decoder of previews makes it."""
+        return PreviewSpec(0, self.output_format, FINAL_QUALITY, max(self.width, self.height))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -204,19 +212,34 @@ def new_request_id() -> str:
     return uuid.uuid4().hex
 
 
-def parse_request(fields: Mapping[str, Any], offer: Offer) -> GenerationRequest:
-    """The one way from a client's fields to a request. Raises `InvalidRequest`, field by field."""
+def parse_request(
+    fields: Mapping[str, Any],
+    offer: Offer,
+    *,
+    image: bytes | None = None,
+    mask: bytes | None = None,
+    full_quality: bool = True,
+) -> GenerationRequest:
+    """The one way from a client's fields to a request. `image` and `mask` are encoded pictures of a
+    door that has them as bytes, and not in `image_url` and `mask_url`.
+
+    Raises `InvalidRequest`, field by field.
+    """
     wanted = _validate(fields)
     width, height = _size(wanted, offer)
     steps = _given(wanted.num_inference_steps, offer.default_steps)
     scheduler = _given(wanted.scheduler, offer.default_scheduler)
     if scheduler == "lcm" and steps > LCM_MAX_STEPS:
         raise invalid("num_inference_steps", f"lcm takes at most {LCM_MAX_STEPS} steps")
-    image, mask, strength = None, None, 1.0
+    strength = 1.0
     if wanted.image_url is not None:
         image = _picture("image_url", wanted.image_url, offer.max_input_bytes)
-        if wanted.mask_url is not None:
-            mask = _picture("mask_url", wanted.mask_url, offer.max_input_bytes)
+    if wanted.mask_url is not None:
+        mask = _picture("mask_url", wanted.mask_url, offer.max_input_bytes)
+    for field, picture in (("image", image), ("mask", mask)):
+        if picture is not None and len(picture) > offer.max_input_bytes:
+            raise invalid(field, _too_large(offer.max_input_bytes))
+    if image is not None:
         strength = _given(wanted.strength, DEFAULT_STRENGTH)
         if int(steps * strength) < 1:
             raise invalid(
@@ -225,8 +248,8 @@ def parse_request(fields: Mapping[str, Any], offer: Offer) -> GenerationRequest:
                 f"use a strength of at least {math.ceil(100 / steps) / 100} or more steps",
             )
     else:
-        for field in ("mask_url", "strength"):
-            if getattr(wanted, field) is not None:
+        for field, value in (("mask_url", mask), ("strength", wanted.strength)):
+            if value is not None:
                 raise invalid(field, "has a meaning only with image_url; leave it out")
     return GenerationRequest(
         request_id=wanted.request_id or new_request_id(),
@@ -250,6 +273,7 @@ def parse_request(fields: Mapping[str, Any], offer: Offer) -> GenerationRequest:
         image=image,
         mask=mask,
         strength=strength,
+        full_quality=full_quality,
     )
 
 
@@ -269,18 +293,23 @@ def _validate(fields: Mapping[str, Any]) -> GenerationInput:
     try:
         wanted = GenerationInput.model_validate({k: v for k, v in fields.items() if k in known})
     except ValidationError as failure:
-        # Input values are left out: NaN, lone surrogates and huge values break the answer itself.
-        for error in failure.errors(include_url=False, include_context=False, include_input=False):
-            problems.append(
-                {
-                    "loc": ["body", *(_printable(part) for part in error["loc"])],
-                    "msg": error["msg"].removeprefix("Value error, "),
-                    "type": error["type"],
-                }
-            )
+        problems += problems_of(failure)
     if problems:
         raise InvalidRequest(problems[:MAX_PROBLEMS])
     return wanted
+
+
+def problems_of(failure: ValidationError) -> list[dict[str, Any]]:
+    """For `InvalidRequest`. Input values are left out: NaN, lone surrogates and huge values break
+    the answer itself."""
+    return [
+        {
+            "loc": ["body", *(_printable(part) for part in error["loc"])],
+            "msg": error["msg"].removeprefix("Value error, "),
+            "type": error["type"],
+        }
+        for error in failure.errors(include_url=False, include_context=False, include_input=False)
+    ]
 
 
 def _unknown(name: str, known: Iterable[str]) -> dict[str, Any]:
@@ -341,8 +370,12 @@ def _picture(field: str, url: str, max_bytes: int) -> bytes:
     if not (head.startswith("data:image/") and head.endswith(";base64") and comma):
         raise invalid(field, "must be a data URI: data:image/png;base64,…")
     if len(data) > max_bytes * 4 / 3 + 4:
-        raise invalid(field, f"the picture is larger than {max_bytes} bytes; send a smaller one")
+        raise invalid(field, _too_large(max_bytes))
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise invalid(field, "the base64 of the data URI is broken") from None
+
+
+def _too_large(max_bytes: int) -> str:
+    return f"the picture is larger than {max_bytes} bytes; send a smaller one"

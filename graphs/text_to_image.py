@@ -4,6 +4,7 @@
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
 
 from config.settings import AppSettings
 from deployments.denoiser import Denoiser
@@ -12,13 +13,18 @@ from deployments.ingress import Ingress
 from deployments.preview_decoder import PreviewDecoder
 from deployments.text_encoder import TextEncoder
 
+BY_SESSION = RequestRouterConfig(
+    request_router_class="deployments.session_router.SessionRouter",
+    request_router_kwargs={"num_fallback_replicas": 2},  # asked next where the first is full
+)
+
 
 def build(settings: AppSettings) -> Application:
     """Replicas, resources and autoscaling of each are in the serve config, by deployment name."""
     return serve.deployment(serve.ingress()(Ingress), name="Ingress").bind(
         settings,
         text_encoder=serve.deployment(TextEncoder).bind(settings),
-        denoiser=serve.deployment(Denoiser).bind(settings),
+        denoiser=serve.deployment(Denoiser, request_router_config=BY_SESSION).bind(settings),
         preview_decoder=serve.deployment(PreviewDecoder).bind(settings),
         image_codec=serve.deployment(ImageCodec).bind(settings),
     )

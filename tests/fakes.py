@@ -110,6 +110,7 @@ class FakeDenoiser(FakeStage):
         self.jobs: list[Job] = []
         self.emit_denoised_at: list[frozenset[int]] = []
         self.priorities: list[Priority] = []
+        self.sessions: list[str | None] = []
         self.deadlines_s: list[float | None] = []
         self.given: list[tuple[Opaque, Opaque | None]] = []  # conditioning and image
         self.steps_run = 0
@@ -132,6 +133,7 @@ class FakeDenoiser(FakeStage):
         self.jobs.append(job)
         self.emit_denoised_at.append(options.emit_denoised_at)
         self.priorities.append(options.priority)
+        self.sessions.append(options.session)
         self.deadlines_s.append(options.deadline_s)
         self.given.append((conditioning, image))
         if self.lost_once is not None:
@@ -177,6 +179,7 @@ class FakePreviewDecoder(FakeStage):
         self.error: Exception | None = None
         self.steps: list[int] = []
         self.specs: list[PreviewSpec] = []
+        self.encoded: list[bytes] = []
         self.open = 0
         self.gate = _opened()
 
@@ -192,6 +195,12 @@ class FakePreviewDecoder(FakeStage):
             return Picture(f"preview {step}".encode(), f"image/{spec.format}", 128, 128)
         finally:
             self.open -= 1
+
+    async def encode(
+        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
+    ) -> Opaque:
+        self.encoded.append(picture)
+        return "image by the TinyVAE"
 
 
 class FakeImageCodec(FakeStage):

@@ -10,7 +10,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from glimpse.errors import NotFound
-from glimpse.http import errors, generate
+from glimpse.http import errors, generate, realtime
+from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.request_id import RequestIdMiddleware
 from glimpse.http.service import Service
 
@@ -24,6 +25,7 @@ class AppOptions:
     aliases: tuple[str, ...]
     max_body_bytes: int
     ping_interval_s: float
+    realtime: RealtimeOptions
     page: str
     version: str
 
@@ -47,6 +49,9 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
         app.include_router(
             generate.router(prefix, service, options.max_body_bytes, options.ping_interval_s),
             dependencies=dependencies,
+        )
+        app.include_router(
+            realtime.router(prefix, service, options.realtime), dependencies=dependencies
         )
     app.include_router(_health(service, options.version))
     return app

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from glimpse import generation, logs
 from glimpse.errors import GlimpseError, NotReady, Overloaded
 from glimpse.event_log import EventLog
+from glimpse.generation import SessionMemory
 from glimpse.pictures import check_input
 from glimpse.ports import Priority, RoughPreviews, Stage, Stages
 from glimpse.request import GenerationRequest, Offer, parse_request
@@ -19,23 +21,29 @@ RETRY_S = 1.0
 
 
 class Service:
+    """`max_sessions` is of realtime sessions; each makes one picture at a time, which counts for
+    nothing else."""
+
     def __init__(
         self,
         stages: Stages,
         offer: Offer,
         *,
         max_pictures: int,
+        max_sessions: int,
         deadline_s: float,
         event_log_capacity: int,
         rough: RoughPreviews | None,
     ) -> None:
         self._stages = stages
-        self._offer = offer
+        self.offer = offer
         self._max_pictures = max_pictures
         self._deadline_s = deadline_s
         self._event_log_capacity = event_log_capacity
         self._rough = rough
+        self._max_sessions = max_sessions
         self._running = 0
+        self._sessions = 0
         self.ready = False
 
     async def wait_for_stages(self) -> None:
@@ -80,11 +88,11 @@ class Service:
     async def parse(self, fields: Mapping[str, Any]) -> GenerationRequest:
         """The request in a client's fields. Raises `InvalidRequest`."""
         if fields.get("image_url") is None:
-            return parse_request(fields, self._offer)
+            return parse_request(fields, self.offer)
         return await asyncio.to_thread(self._parse_with_pictures, fields)  # megabytes, perhaps
 
     def _parse_with_pictures(self, fields: Mapping[str, Any]) -> GenerationRequest:
-        request = parse_request(fields, self._offer)
+        request = parse_request(fields, self.offer)
         if request.image is not None:
             check_input(request.image)
         if request.mask is not None:
@@ -92,18 +100,34 @@ class Service:
         return request
 
     @asynccontextmanager
-    async def generation(
-        self, request: GenerationRequest, priority: Priority
-    ) -> AsyncIterator[EventLog]:
-        """Admits a generation and runs it; leaving the block before its end cancels it.
+    async def session(self) -> AsyncIterator[SessionMemory]:
+        """Admits a realtime session, until the block is left.
 
         Raises `NotReady` or `Overloaded` where there is no place for it.
         """
-        if not self.ready:
-            raise NotReady("The server is starting; please try again in a few seconds.")
-        if self._running + request.num_images > self._max_pictures:
+        self._check_ready()
+        if self._sessions >= self._max_sessions:
+            raise Overloaded("There are as many sessions as there may be; please try again later.")
+        self._sessions += 1
+        try:
+            yield SessionMemory(uuid.uuid4().hex)
+        finally:
+            self._sessions -= 1
+
+    @asynccontextmanager
+    async def generation(
+        self, request: GenerationRequest, priority: Priority, session: SessionMemory | None = None
+    ) -> AsyncIterator[EventLog]:
+        """Admits a generation and runs it; leaving the block before its end cancels it. That of a
+        session was admitted with it.
+
+        Raises `NotReady` or `Overloaded` where there is no place for it.
+        """
+        self._check_ready()
+        places = 0 if session is not None else request.num_images
+        if places and self._running + places > self._max_pictures:
             raise Overloaded("Every place is taken; please try again in a moment.")
-        self._running += request.num_images
+        self._running += places
         log = EventLog(self._event_log_capacity)
         with logs.request_id(request.request_id):
             run = asyncio.create_task(
@@ -114,14 +138,19 @@ class Service:
                     priority=priority,
                     deadline_s=self._deadline_s,
                     rough=self._rough,
+                    session=session,
                 )
             )
-        run.add_done_callback(lambda _: self._leave(request.num_images))
+        run.add_done_callback(lambda _: self._leave(places))
         try:
             yield log
         finally:
             run.cancel()
             await asyncio.wait([run])
+
+    def _check_ready(self) -> None:
+        if not self.ready:
+            raise NotReady("The server is starting; please try again in a few seconds.")
 
     def _leave(self, pictures: int) -> None:
         self._running -= pictures

@@ -4,14 +4,12 @@ Only `data:` lines with ASCII JSON, and comments: an `id:`, `retry:`, `event:` o
 one client or another, and another corrupts a character that is split between two chunks.
 """
 
-import base64
 import json
-from dataclasses import asdict
 from typing import Any
 
 from glimpse.errors import GlimpseError
 from glimpse.event_log import Event, Failed, Final, Preview, Step
-from glimpse.ports import Picture
+from glimpse.protocols.pictures import image_json, timings_json
 from glimpse.request import GenerationRequest
 
 CONTENT_TYPE = "text/event-stream"
@@ -54,19 +52,9 @@ def final_json(event: Final, request: GenerationRequest) -> dict[str, Any]:
         "steps": event.steps,
         "seed": request.seed,
         "request_id": request.request_id,
-        "timings": {name: round(seconds, 4) for name, seconds in asdict(event.timings).items()},
+        "timings": timings_json(event.timings),
     }
 
 
 def error_json(error: GlimpseError, request_id: str) -> dict[str, Any]:
     return {"error": {"code": error.code, "message": error.message, "request_id": request_id}}
-
-
-def image_json(picture: Picture) -> dict[str, Any]:
-    data = base64.b64encode(picture.data).decode("ascii")
-    return {
-        "url": f"data:{picture.content_type};base64,{data}",
-        "content_type": picture.content_type,
-        "width": picture.width,
-        "height": picture.height,
-    }

@@ -9,12 +9,25 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from glimpse.http.app import AppOptions, create_app
+from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.service import Service
 from glimpse.ports import RoughPreviews
 from tests.fakes import OFFER, FakeStages, until
 
 JSON = {"content-type": "application/json"}
 INPUT = {"prompt": "a lighthouse", "seed": 7, "request_id": "r1", "preview_every": 1}
+
+
+REALTIME = RealtimeOptions(
+    num_inference_steps=2,
+    max_buffering=2,
+    idle_timeout_s=5,
+    max_frame_bytes=1000,
+    messages_per_s=100,
+    max_unsent=3,
+    max_output_bytes=10_000,
+    output_window_s=5,
+)
 
 
 class Server:
@@ -28,12 +41,14 @@ class Server:
         deadline_s: float = 5,
         rough: RoughPreviews | None = None,
         ping_interval_s: float = 5,
+        realtime: RealtimeOptions = REALTIME,
     ) -> None:
         self.stages = FakeStages()
         self.service = Service(
             self.stages.ports,
             OFFER,
             max_pictures=max_pictures,
+            max_sessions=2,
             deadline_s=deadline_s,
             event_log_capacity=100,
             rough=rough,
@@ -43,6 +58,7 @@ class Server:
             aliases=("glimpse/miniature", "glimpse/other"),
             max_body_bytes=1000,
             ping_interval_s=ping_interval_s,
+            realtime=realtime,
             page="<p>Draw!</p>",
             version="1.2.3",
         )

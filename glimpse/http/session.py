@@ -1,0 +1,121 @@
+"""A realtime session: messages in, results out, in the order of the messages."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from glimpse.errors import GlimpseError
+from glimpse.event_log import Failed, Final, Preview
+from glimpse.generation import SessionMemory
+from glimpse.http.service import Service
+from glimpse.ports import Priority
+from glimpse.protocols import realtime
+from glimpse.protocols.realtime import Frame, Result, Wanted
+from glimpse.request import Offer
+
+
+class Session:
+    """Makes one picture at a time, and before all others in the engine.
+
+    At most `max_buffering` messages wait; then the oldest is dropped. With 1 the newest wins: a
+    running job that has been overtaken is stopped, but never two in a row, so that results keep
+    coming when messages come faster than the model can follow. At most `max_unsent` frames wait
+    for the client to read; then, too, the oldest go.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        memory: SessionMemory,
+        offer: Offer,
+        codec: realtime.Codec,
+        *,
+        max_buffering: int,
+        max_unsent: int,
+    ) -> None:
+        self._service = service
+        self._memory = memory
+        self._offer = offer
+        self._codec = codec
+        self._max_buffering = max_buffering
+        self._max_unsent = max_unsent
+        self._fields: dict[str, Any] = {}
+        self._waiting: deque[Wanted] = deque()
+        self._arrived = asyncio.Event()
+        self._making: asyncio.Task[None] | None = None
+        self._stopped_one = False  # the job before this one was overtaken
+        self._unsent: deque[Result | str] = deque()
+        self._made = asyncio.Event()
+        self._dropped = 0
+
+    @property
+    def busy(self) -> bool:
+        return self._making is not None or bool(self._waiting)
+
+    def put(self, message: Mapping[str, Any]) -> None:
+        """Takes a message. Raises `InvalidRequest`; nothing of a message that does is kept."""
+        fields = realtime.merged(self._fields, message)
+        wanted = realtime.parse(fields, self._offer)
+        self._fields = {name: value for name, value in fields.items() if name != "request_id"}
+        if len(self._waiting) == self._max_buffering:
+            self._waiting.popleft()
+            self._dropped += 1
+        self._waiting.append(wanted)
+        self._arrived.set()
+        if self._max_buffering == 1 and self._making is not None and not self._stopped_one:
+            self._making.cancel()
+
+    def tell(self, error: GlimpseError, request_id: str | None) -> None:
+        """Tells the client of an error; the session goes on."""
+        code = realtime.error_code(error)
+        self._send(realtime.error_text(code, error.message, request_id))
+
+    async def run(self) -> None:
+        """Makes what is asked for, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            wanted = self._waiting.popleft()
+            if not self._waiting:
+                self._arrived.clear()
+            self._making = asyncio.create_task(self._make(wanted))
+            try:
+                await asyncio.wait({self._making})
+                self._stopped_one = self._making.cancelled()
+                self._dropped += self._stopped_one
+                if not self._stopped_one:
+                    self._making.result()
+            finally:
+                self._making.cancel()
+                await asyncio.wait({self._making})
+                self._making = None
+
+    async def frames(self) -> list[Frame]:
+        """What is to be sent next, once there is something."""
+        while not self._unsent:
+            self._made.clear()
+            await self._made.wait()
+        unsent = self._unsent.popleft()
+        if isinstance(unsent, str):
+            return [unsent]
+        dropped, self._dropped = self._dropped, 0
+        return self._codec.encode(unsent, dropped)
+
+    async def _make(self, wanted: Wanted) -> None:
+        request = wanted.request
+        try:
+            async with self._service.generation(request, Priority.REALTIME, self._memory) as log:
+                async for _, event in log.read():
+                    if isinstance(event, Preview | Final):
+                        self._send(Result(wanted, event))
+                    elif isinstance(event, Failed):
+                        self.tell(event.error, request.request_id)
+        except GlimpseError as refused:
+            self.tell(refused, request.request_id)
+
+    def _send(self, unsent: Result | str) -> None:
+        if len(self._unsent) == self._max_unsent:
+            self._unsent.popleft()
+            self._dropped += 1
+        self._unsent.append(unsent)
+        self._made.set()

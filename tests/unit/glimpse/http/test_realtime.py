@@ -1,0 +1,368 @@
+"""`glimpse.http.realtime` and `.session`: one session over a WebSocket, on fake stages."""
+
+import asyncio
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from glimpse.errors import StageFailed, StageLost
+from glimpse.http.realtime import RealtimeOptions
+from glimpse.ports import Priority
+from tests.fakes import until
+from tests.unit.glimpse.http.asgi import REALTIME, Server
+from tests.unit.glimpse.http.websocket import Socket
+
+ALIAS = "/glimpse/miniature"
+
+
+def server(**changes: Any) -> Server:
+    return Server(realtime=dataclasses.replace(REALTIME, **changes))
+
+
+def realtime(server: Server, query: str = "") -> Socket:
+    return Socket(server.app, "/realtime", query)
+
+
+async def picture_of(socket: Socket) -> str:
+    """Of the next result: the fake decoder writes down what it was given."""
+    result = await socket.receive()
+    assert result["type"] == "final", result
+    return str(result["image"]["content"], "ascii")
+
+
+@pytest.mark.parametrize("path", ["/realtime", f"{ALIAS}/realtime"])
+async def test_requests_on_one_connection_are_answered_in_their_order(path: str) -> None:
+    async with Socket(Server().app, path) as socket:
+        assert socket.opened["type"] == "websocket.accept"
+        for seed in (3, 5):
+            socket.send({"prompt": "p", "seed": seed, "request_id": f"r{seed}"})
+        for seed in (3, 5):
+            result = await socket.receive()
+            assert result["image"]["content"] == f"preview {seed}".encode()
+            assert result["image"]["content_type"] == "image/jpeg"
+            assert (result["seed"], result["request_id"]) == (seed, f"r{seed}")
+            assert (result["type"], result["step"], result["steps"]) == ("final", 2, 2)
+            assert result["dropped"] == 0
+
+
+async def test_a_field_left_out_keeps_its_value_and_a_request_id_never() -> None:
+    one = Server()
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p", "seed": 3, "num_inference_steps": 3, "request_id": "r1"})
+        assert (await socket.receive())["steps"] == 3
+        socket.send({"seed": 4})
+        result = await socket.receive()
+        assert (result["steps"], result["seed"]) == (3, 4)
+        assert result["request_id"] != "r1"
+        socket.send({"num_inference_steps": None})
+        assert (await socket.receive())["steps"] == 2
+
+
+async def test_it_goes_before_all_others_and_stays_with_one_replica() -> None:
+    one = Server()
+    async with realtime(one) as first, realtime(one) as second:
+        for socket in (first, first, second):
+            socket.send({"prompt": "p"})
+            await socket.receive()
+    assert set(one.stages.denoiser.priorities) == {Priority.REALTIME}
+    a, again, other = one.stages.denoiser.sessions
+    assert a == again and a != other and None not in (a, other)
+
+
+async def test_a_text_and_a_picture_that_stay_are_encoded_once() -> None:
+    one = Server()
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p", "image": b"1", "strength": 1.0})
+        await socket.receive()
+        socket.send({"seed": 4})
+        await socket.receive()
+        assert one.stages.text_encoder.texts == [("p", None)]
+        assert one.stages.preview_decoder.encoded == [b"1"]
+        socket.send({"prompt": "q", "image": b"2"})
+        await socket.receive()
+        assert one.stages.text_encoder.texts == [("p", None), ("q", None)]
+        assert one.stages.preview_decoder.encoded == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("lost", [StageLost("text_encode"), StageFailed("denoise")])
+async def test_what_may_be_lost_is_encoded_anew(lost: Exception) -> None:
+    one = Server()
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p"})
+        await socket.receive()
+        one.stages.denoiser.lost_once = lost
+        socket.send({"seed": 4})
+        answer = await socket.receive()
+        if answer["type"] == "x-fal-error":
+            assert answer["error"] == "STAGE_FAILED"
+            socket.send({"seed": 5})
+            answer = await socket.receive()
+        assert answer["type"] == "final"
+    assert one.stages.text_encoder.texts == [("p", None), ("p", None)]
+
+
+async def test_the_full_vae_on_wish() -> None:
+    one = Server()
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p", "seed": 3, "full_quality": True, "image": b"1"})
+        assert await picture_of(socket) == "picture 3"
+    assert one.stages.image_codec.encoded == [(b"1", 128, 128)]
+
+
+async def test_previews_on_wish() -> None:
+    async with realtime(Server()) as socket:
+        socket.send(
+            {"prompt": "p", "stream_previews": True, "preview_every": 1, "num_inference_steps": 2}
+        )
+        preview, final = await socket.receive(), await socket.receive()
+        assert (preview["type"], preview["step"], preview["steps"]) == ("preview", 1, 2)
+        assert preview["image"]["content"] == b"preview 1"
+        assert final["type"] == "final"
+
+
+async def test_pictures_as_text_on_wish() -> None:
+    async with realtime(Server()) as socket:
+        socket.send({"prompt": "p", "image_encoding": "data_uri"})
+        assert (await socket.receive())["image"]["url"].startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "request_id"),
+    [
+        (b"\xc1", "INVALID_MESSAGE", None),
+        ("text", "INVALID_MESSAGE", None),
+        ({"prompt": 7, "request_id": "r1"}, "INVALID_REQUEST", "r1"),
+        ({"prompt": "p", "request_id": "x" * 65}, "INVALID_REQUEST", None),
+        ({"prompt": "p", "seed": 2**40, "request_id": 7}, "INVALID_REQUEST", None),
+    ],
+)
+async def test_an_error_is_told_as_text_and_the_session_goes_on(
+    frame: Any, error: str, request_id: str | None
+) -> None:
+    async with realtime(Server()) as socket:
+        socket.send({"prompt": "kept", "seed": 3})
+        await socket.receive()
+        socket.send(frame)
+        told = json.loads(await socket.receive_frame())
+        assert (told["type"], told["error"]) == ("x-fal-error", error)
+        assert told.get("request_id") == request_id
+        assert told["reason"]
+        socket.send({})  # nothing of the bad message was kept
+        assert await picture_of(socket) == "preview 3"
+
+
+async def test_a_stage_that_fails_is_told_and_the_session_goes_on() -> None:
+    one = Server()
+    one.stages.denoiser.errors[1] = StageLost("denoise")
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p", "request_id": "r1"})
+        told = await socket.receive()
+        assert (told["error"], told["request_id"]) == ("STAGE_LOST", "r1")
+        one.stages.denoiser.errors.clear()
+        socket.send({"seed": 3})
+        assert await picture_of(socket) == "preview 3"
+
+
+async def test_what_waits_too_long_is_dropped_and_counted_and_its_fields_stay() -> None:
+    one = Server()
+    gate = one.stages.denoiser.hold(1)
+    async with realtime(one, "max_buffering=2") as socket:
+        socket.send({"prompt": "p", "seed": 0})
+        await until(lambda: one.stages.denoiser.open == 1)
+        socket.send({"seed": 1, "num_inference_steps": 1})
+        for seed in (2, 3):
+            socket.send({"seed": seed})
+        await until(lambda: socket._to_app.empty())
+        gate.set()
+        results = [await socket.receive() for _ in range(3)]
+    assert [result["seed"] for result in results] == [0, 2, 3]
+    assert [result["steps"] for result in results] == [2, 1, 1]
+    assert [result["dropped"] for result in results] == [1, 0, 0]
+
+
+async def test_with_a_buffer_of_one_the_newest_wins_but_never_twice_in_a_row() -> None:
+    one = Server()
+    denoiser = one.stages.denoiser
+    gate = denoiser.hold(1)
+    async with realtime(one, "max_buffering=1") as socket:
+        socket.send({"prompt": "p", "seed": 0})
+        await until(lambda: len(denoiser.jobs) == 1)
+        socket.send({"seed": 1})  # overtakes the first, which stops
+        await until(lambda: len(denoiser.jobs) == 2)
+        assert denoiser.cancelled == [denoiser.jobs[0].id]
+        for seed in (2, 3):  # the second goes on to its end, and of these the newer is made
+            socket.send({"seed": seed})
+        await until(lambda: socket._to_app.empty())
+        gate.set()
+        results = [await socket.receive() for _ in range(2)]
+    assert [result["seed"] for result in results] == [1, 3]
+    assert sum(result["dropped"] for result in results) == 2
+    assert [job.seed for job in denoiser.jobs] == [0, 1, 3]
+
+
+async def test_who_leaves_stops_the_work() -> None:
+    one = Server()
+    one.stages.denoiser.hold(2)
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p"})
+        await until(lambda: one.stages.denoiser.steps_run == 1)
+    assert one.stages.denoiser.open == 0
+    assert one.stages.denoiser.steps_run == 1
+
+
+async def test_a_session_has_a_place_beside_all_pictures() -> None:
+    one = Server(max_pictures=1)
+    one.stages.denoiser.hold(1)
+    exchange = one.open("/stream")
+    await until(lambda: one.stages.denoiser.open == 1)
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p"})
+        await until(lambda: one.stages.denoiser.open == 2)
+    exchange.leave()
+    await exchange.ended()
+
+
+class TestEnds:
+    async def test_there_are_only_so_many_sessions(self) -> None:
+        one = Server()
+        async with realtime(one), realtime(one):
+            async with realtime(one) as third:
+                assert (await third.receive())["error"] == "OVERLOADED"
+                assert (await third.closed())[0] == 1013
+        async with realtime(one) as again:
+            again.send({"prompt": "p"})
+            assert (await again.receive())["type"] == "final"
+
+    async def test_an_idle_session_ends_quietly(self) -> None:
+        async with realtime(server(idle_timeout_s=0.01)) as socket:
+            told = await socket.receive()
+            assert told["error"] == "TIMEOUT"
+            assert await socket.closed() == (1000, told["reason"])
+
+    async def test_a_session_at_work_is_not_idle(self) -> None:
+        one = server(idle_timeout_s=0.01)
+        gate = one.stages.denoiser.hold(1)
+        async with realtime(one) as socket:
+            socket.send({"prompt": "p", "seed": 3})
+            await until(lambda: one.stages.denoiser.open == 1)
+            await asyncio.sleep(0.05)
+            gate.set()
+            assert await picture_of(socket) == "preview 3"
+            assert (await socket.receive())["error"] == "TIMEOUT"
+
+    async def test_a_frame_that_is_too_large(self) -> None:
+        async with realtime(Server()) as socket:
+            socket.send(b"x" * 1001)
+            assert (await socket.receive())["error"] == "FRAME_TOO_LARGE"
+            assert (await socket.closed())[0] == 1009
+
+    @pytest.mark.parametrize("asked", ["0", "61", "-1", "x", "1" * 5000, "²"])
+    async def test_a_buffer_of_no_size(self, asked: str) -> None:
+        async with realtime(Server(), f"max_buffering={asked}") as socket:
+            told = await socket.receive()
+            assert told["error"] == "INVALID_REQUEST"
+            assert "max_buffering" in told["reason"]
+            assert (await socket.closed())[0] == 1008
+
+    async def test_who_does_not_read_is_sent_only_so_much(self) -> None:
+        """Behind a proxy that takes whatever it is sent."""
+        async with realtime(server(max_output_bytes=1000)) as socket:
+            for _ in range(20):
+                socket.send({"prompt": "p"})
+                while not isinstance(told := await socket.receive(), dict):
+                    pass
+                if told.get("error") == "OUTPUT_BUDGET":
+                    assert (await socket.closed())[0] == 1008
+                    return
+        pytest.fail("the session went on")
+
+    async def test_before_the_stages_are_ready(self) -> None:
+        async with realtime(Server(ready=False)) as socket:
+            assert (await socket.receive())["error"] == "NOT_READY"
+            assert (await socket.closed())[0] == 1013
+
+    async def test_a_failure_that_nobody_foresaw(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        one = Server()
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("secret")
+
+        monkeypatch.setattr("glimpse.protocols.realtime.merged", broken)
+        async with realtime(one) as socket:
+            socket.send({"prompt": "p"})
+            told = await socket.receive()
+            assert told["error"] == "INTERNAL_ERROR" and "secret" not in told["reason"]
+            assert (await socket.closed())[0] == 1011
+
+    async def test_no_such_application(self) -> None:
+        async with Socket(Server().app, "/no/such/realtime") as socket:
+            assert socket.opened["type"] == "websocket.http.response.start"
+            assert socket.opened["status"] == 404
+
+
+async def test_too_many_messages_in_a_second_are_refused_and_the_session_goes_on() -> None:
+    async with realtime(server(messages_per_s=2, max_buffering=8)) as socket:
+        for seed in range(3):
+            socket.send({"prompt": "p", "seed": seed})
+        answers = [await socket.receive() for _ in range(3)]
+    assert sorted(answer["type"] for answer in answers) == ["final", "final", "x-fal-error"]
+    (refused,) = (answer for answer in answers if answer["type"] == "x-fal-error")
+    assert refused["error"] == "RATE_LIMITED"
+
+
+async def test_of_results_that_nobody_reads_the_newest_are_kept() -> None:
+    one = server(max_unsent=2, max_buffering=8)
+    async with realtime(one) as socket:
+        socket.reading.clear()
+        for seed in range(6):
+            socket.send({"prompt": "p", "seed": seed})
+        await until(lambda: len(one.stages.denoiser.jobs) == 6 and not one.stages.denoiser.open)
+        await asyncio.sleep(0.01)
+        socket.reading.set()
+        # The first was on its way before anybody could know.
+        results = [await socket.receive() for _ in range(3)]
+    assert [result["seed"] for result in results] == [0, 4, 5]
+    assert sum(result["dropped"] for result in results) == 3
+
+
+class TestRawWebSocket:
+    async def test_json_in_json_out(self) -> None:
+        async with Socket(Server().app, f"{ALIAS}/ws") as socket:
+            socket.send(json.dumps({"prompt": "p", "seed": 3, "request_id": "r1"}))
+            result = await socket.receive()
+            assert (result["type"], result["request_id"]) == ("final", "r1")
+            assert result["image"]["url"].startswith("data:image/jpeg;base64,")
+
+    async def test_pictures_in_binary_frames_on_wish(self) -> None:
+        async with Socket(Server().app, "/ws", "binary=1") as socket:
+            socket.send(json.dumps({"prompt": "p", "seed": 3, "num_images": 2}))
+            result = await socket.receive()
+            assert result["images"] == [{**result["image"]}] * 2
+            assert "url" not in result["image"]
+            frames = [await socket.receive_frame() for _ in range(2)]
+            assert frames == [b"preview 3", b"preview 4"]
+
+    async def test_what_is_no_json_is_refused(self) -> None:
+        async with Socket(Server().app, "/ws") as socket:
+            socket.send("{")
+            assert (await socket.receive())["error"] == "INVALID_MESSAGE"
+
+    async def test_neither_yes_nor_no(self) -> None:
+        async with Socket(Server().app, "/ws", "binary=maybe") as socket:
+            assert (await socket.receive())["error"] == "INVALID_REQUEST"
+            assert (await socket.closed())[0] == 1008
+
+
+async def test_a_client_that_is_gone_before_it_can_be_told() -> None:
+    async with realtime(server(max_frame_bytes=10)) as socket:
+        socket.send(b"x" * 11)
+        socket.leave()
+
+
+def test_the_options_are_all_in_the_settings() -> None:
+    from config.settings import RealtimeSettings
+
+    known = RealtimeSettings().model_dump(exclude={"max_sessions"})
+    assert known.keys() == {field.name for field in dataclasses.fields(RealtimeOptions)}
