@@ -93,8 +93,13 @@ class Application:
     def replicas(self, deployment: str) -> int:
         return self._driver.submit(driver.replicas, deployment).result(60)
 
-    def kill(self, deployment: str) -> None:
-        self._driver.submit(driver.kill, deployment).result(60)
+    def counters_of_each(self, deployment: str) -> list[dict[str, int]]:
+        """Of every replica, in no order."""
+        return self._driver.submit(driver.counters_of_each, deployment).result(60)
+
+    def kill(self, deployment: str, most: int = 1) -> None:
+        """Kills replicas without warning, at most so many."""
+        self._driver.submit(driver.kill, deployment, most).result(60)
 
     def logs(self) -> str:
         return self.log.read_text(errors="replace")

@@ -18,6 +18,13 @@ def counters(deployment: str) -> dict[str, int]:
     return counted
 
 
+def counters_of_each(deployment: str) -> list[dict[str, int]]:
+    """The same of every replica, in no order."""
+    handle = serve.get_deployment_handle(deployment, APPLICATION)
+    counted: list[dict[str, int]] = handle.broadcast("ping").results(timeout_s=30)
+    return counted
+
+
 def replicas(deployment: str) -> int:
     """How many replicas of a deployment are running."""
     status = serve.status().applications[APPLICATION].deployments[deployment]
@@ -25,8 +32,9 @@ def replicas(deployment: str) -> int:
     return running
 
 
-def kill(deployment: str) -> None:
-    """Kills every replica of a deployment, without warning."""
-    for actor in ray.util.list_named_actors(all_namespaces=True):
-        if f"#{deployment}#" in actor["name"]:
-            ray.kill(ray.get_actor(**actor))
+def kill(deployment: str, most: int) -> None:
+    """Kills replicas of a deployment, without warning."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    named = [actor for actor in actors if f"#{deployment}#" in actor["name"]]
+    for actor in named[:most]:
+        ray.kill(ray.get_actor(**actor))

@@ -1,0 +1,33 @@
+"""A realtime session for tests: msgpack over a WebSocket, by hand."""
+
+import asyncio
+import json
+from typing import Any
+
+import msgpack
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.integration.application import Application
+
+PROMPT = "a windmill on green hills"
+STEPS = 4  # of a message that does not say how many
+
+
+def realtime(application: Application, query: str = "") -> connect:
+    url = application.url.replace("http", "ws", 1)
+    return connect(f"{url}/glimpse/miniature/realtime{query}", max_size=None)
+
+
+async def ask(session: ClientConnection, **fields: Any) -> dict[str, Any]:
+    """The answer to a message: a result, or an error."""
+    await session.send(msgpack.packb(fields))
+    return await answer(session)
+
+
+async def answer(session: ClientConnection) -> dict[str, Any]:
+    async with asyncio.timeout(60):
+        frame = await session.recv()
+    decoded: dict[str, Any] = (
+        json.loads(frame) if isinstance(frame, str) else msgpack.unpackb(frame)
+    )
+    return decoded

@@ -1,0 +1,139 @@
+"""Realtime sessions over the real service: many at once, pictures in, bad messages."""
+
+import asyncio
+import io
+import random
+from contextlib import suppress
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from websockets.exceptions import ConnectionClosed
+
+from tests.integration.application import Application, eventually
+from tests.integration.sessions import PROMPT, answer, ask, realtime
+
+SESSIONS = 64
+
+
+def pixels(result: dict[str, Any]) -> NDArray[Any]:
+    assert result["type"] == "final", result
+    return np.asarray(Image.open(io.BytesIO(result["image"]["content"])), dtype=int)
+
+
+async def test_many_sessions_at_once_each_get_their_own_pictures(application: Application) -> None:
+    async def session(seed: int) -> list[NDArray[Any]]:
+        async with realtime(application) as connection:
+            results = [
+                await ask(connection, prompt=PROMPT, seed=seed + again, output_format="png")
+                for again in (0, SESSIONS)
+            ]
+            assert [result["seed"] for result in results] == [seed, seed + SESSIONS]
+            return [pixels(result) for result in results]
+
+    alone = [await session(seed) for seed in range(4)]
+    together = await asyncio.gather(*(session(seed) for seed in range(SESSIONS)))
+    for mine, again in zip(alone, together, strict=False):
+        for one, other in zip(mine, again, strict=True):
+            assert np.abs(one - other).max() <= 2  # a batch of another size rounds otherwise
+    for seed, pictures in enumerate(together):  # and nobody has anybody else's
+        for others in together[:seed]:
+            assert np.abs(pictures[0] - others[0]).mean() > 2
+
+
+async def test_an_input_picture_is_read_by_the_tiny_vae_or_by_the_full_one(
+    application: Application,
+) -> None:
+    async with realtime(application) as connection:
+        first = await ask(connection, prompt=PROMPT, seed=1, output_format="png")
+        picture = first["image"]["content"]
+        fields = {"image": picture, "strength": 0.5, "output_format": "png"}
+        tiny = pixels(await ask(connection, **fields))
+        full = pixels(await ask(connection, full_quality=True))
+    original = pixels(first)
+    assert np.abs(tiny - full).mean() < 15  # the same picture, one sharper than the other
+    assert np.abs(tiny - original).mean() < 40
+    assert not np.array_equal(tiny, full)
+
+
+async def test_who_leaves_stops_the_work(application: Application) -> None:
+    before = application.steps_run()
+    async with realtime(application) as connection:
+        await connection.send(msgpack.packb({"prompt": PROMPT, "num_inference_steps": 100}))
+        await asyncio.to_thread(eventually, lambda: application.steps_run() > before)
+    counts = [-1, application.steps_run()]
+    while counts[-1] != counts[-2]:
+        await asyncio.sleep(0.5)
+        counts.append(application.steps_run())
+    assert counts[-1] - before < 100
+
+
+async def test_damaged_messages_disturb_nobody(application: Application) -> None:
+    """Each is answered by its name, or is a message after all; the socket stays open."""
+    dice = random.Random(7)
+    valid: bytes = msgpack.packb(
+        {"prompt": PROMPT, "seed": 1, "image": b"no picture", "strength": 0.5, "width": 64}
+    )
+
+    async def bystander() -> None:
+        async with realtime(application) as connection:
+            for seed in range(10):
+                assert (await ask(connection, prompt=PROMPT, seed=seed))["seed"] == seed
+
+    async def vandal() -> None:
+        async with realtime(application, "?max_buffering=1") as connection:
+            for _ in range(50):
+                damaged = bytearray(valid)
+                for _ in range(dice.randint(1, 4)):
+                    damaged[dice.randrange(len(damaged))] = dice.randrange(256)
+                await connection.send(bytes(damaged))
+                await asyncio.sleep(0.01)  # below the rate that a session may have
+            while (await ask(connection, prompt=PROMPT, request_id="last", image=None)).get(
+                "request_id"
+            ) != "last":
+                pass
+
+    await asyncio.gather(bystander(), *(vandal() for _ in range(8)))
+
+
+@pytest.mark.parametrize(
+    ("frame", "error"),
+    [
+        (b"\x91" * 100_000, "INVALID_MESSAGE"),
+        ("text", "INVALID_MESSAGE"),
+        (b"\xdf\xff\xff\xff\xff", "INVALID_MESSAGE"),
+        (msgpack.packb({"prompt": "p", "guidance_scale": float("nan")}), "INVALID_REQUEST"),
+        (msgpack.packb({"prompt": "p", "image": b"\xff\xd8\xff truncated"}), "INVALID_REQUEST"),
+    ],
+)
+async def test_a_bad_message_has_a_named_error_and_the_session_goes_on(
+    application: Application, frame: bytes | str, error: str
+) -> None:
+    async with realtime(application) as connection:
+        await connection.send(frame)
+        assert (await answer(connection))["error"] == error
+        assert (await ask(connection, prompt=PROMPT, image=None))["type"] == "final"
+
+
+async def test_a_picture_that_unfolds_to_gigabytes_is_refused(application: Application) -> None:
+    bomb = io.BytesIO()
+    Image.new("1", (50_000, 50_000)).save(bomb, "PNG")
+    async with realtime(application) as connection:
+        refused = await ask(connection, prompt=PROMPT, image=bomb.getvalue())
+        assert refused["error"] == "INVALID_REQUEST"
+        assert (await ask(connection, image=None))["type"] == "final"
+
+
+async def test_a_frame_over_the_proxys_limit_ends_only_its_session(
+    application: Application,
+) -> None:
+    async with realtime(application) as bystander:
+        async with realtime(application) as connection:
+            with suppress(ConnectionClosed):  # while it is still sending, perhaps
+                await connection.send(b"\x00" * 17 * 2**20)
+            with pytest.raises(ConnectionClosed):
+                await answer(connection)
+        assert (await ask(bystander, prompt=PROMPT))["type"] == "final"
