@@ -10,7 +10,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from glimpse.errors import NotFound
-from glimpse.http import errors, generate
+from glimpse.http import access, errors, generate
+from glimpse.http.access import AccessOptions
 from glimpse.http.request_id import RequestIdMiddleware
 from glimpse.http.service import Service
 
@@ -26,6 +27,7 @@ class AppOptions:
     ping_interval_s: float
     page: str
     version: str
+    access: AccessOptions
 
 
 def create_app(service: Service, options: AppOptions) -> FastAPI:
@@ -40,6 +42,7 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
         lifespan=_lifespan(service),
     )
     errors.install(app)
+    access.install(app, options.access, options.aliases)
     app.add_middleware(RequestIdMiddleware)
     known = [Depends(_known_alias(options.aliases))]
     for prefix, dependencies in (("", []), ("/{owner}/{alias}", known)):
