@@ -8,10 +8,12 @@ from ray.serve.handle import DeploymentHandle
 
 from config.settings import ROOT, AppSettings
 from deployments import handles
+from deployments.access import access_options, refuse_exposure
 from glimpse import logs
 from glimpse.families import LATENT_FACTOR
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.service import Service
+from glimpse.key_limits import CountedHere, KeyLimits
 from glimpse.latent_rgb import LatentRGB
 from glimpse.ports import RoughPreviews, Stages
 from glimpse.request import Offer
@@ -20,10 +22,13 @@ logger = logging.getLogger("glimpse.ingress")
 
 
 class Edge:
-    def __init__(self, settings: AppSettings, stages: Stages) -> None:
+    def __init__(
+        self, settings: AppSettings, stages: Stages, key_limits: DeploymentHandle | None
+    ) -> None:
         logs.configure(settings.log_level)
         logger.info("settings: %s", settings.model_dump_json())
         self._settings = settings
+        self._access = access_options(settings.access, _limits(settings, key_limits))
         self._service = Service(
             stages,
             _offer(settings),
@@ -43,8 +48,15 @@ class Edge:
                 ping_interval_s=ingress.ping_interval_s,
                 page=(ROOT / "playground" / "index.html").read_text("utf-8"),
                 version=version("glimpse"),
+                access=self._access,
             ),
         )
+
+
+def _limits(settings: AppSettings, key_limits: DeploymentHandle | None) -> KeyLimits:
+    if key_limits is None:
+        return CountedHere(settings.access.lease_s)
+    return handles.RayKeyLimits(key_limits, "key_limits")
 
 
 def _rough_previews(settings: AppSettings) -> RoughPreviews | None:
@@ -63,9 +75,13 @@ class Ingress(Edge):
         denoiser: DeploymentHandle,
         preview_decoder: DeploymentHandle,
         image_codec: DeploymentHandle,
+        key_limits: DeploymentHandle | None,
     ) -> None:
+        refuse_exposure(settings.access)
         super().__init__(
-            settings, handles.stages(text_encoder, denoiser, preview_decoder, image_codec)
+            settings,
+            handles.stages(text_encoder, denoiser, preview_decoder, image_codec),
+            key_limits,
         )
 
 

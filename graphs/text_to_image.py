@@ -11,6 +11,7 @@ from deployments.image_codec import ImageCodec
 from deployments.ingress import Ingress
 from deployments.preview_decoder import PreviewDecoder
 from deployments.text_encoder import TextEncoder
+from graphs.key_limits import key_limits
 
 
 def build(settings: AppSettings) -> Application:
@@ -21,4 +22,5 @@ def build(settings: AppSettings) -> Application:
         denoiser=serve.deployment(Denoiser).bind(settings),
         preview_decoder=serve.deployment(PreviewDecoder).bind(settings),
         image_codec=serve.deployment(ImageCodec).bind(settings),
+        key_limits=key_limits(settings),
     )
