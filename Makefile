@@ -4,20 +4,29 @@ SHELL := bash
 # 3.11 where there is one, because requirements.lock is made for it.
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 CONFIG ?= serve_config.yaml
+TLS ?= .tls
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TORCH = $(shell grep '^torch==' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train bench clean lock
+.PHONY: help serve tls-dev test check train bench clean lock
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 # A Ray of its own, even where another runs or RAY_ADDRESS names one.
 serve: $(INSTALLED)  ## start the server of CONFIG (serve_config.yaml) on this machine
 	$(BIN)/python -m config.check $(CONFIG)
 	RAY_USAGE_STATS_ENABLED=0 $(BIN)/serve run --address local $(CONFIG)
+
+# Its own authority: clients are told to trust it, with SSL_CERT_FILE or curl's --cacert.
+tls-dev:  ## make a certificate for localhost, for config/profiles/tls.yaml
+	mkdir -p $(TLS)
+	umask 077 && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 \
+	  -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1 \
+	  -addext keyUsage=critical,digitalSignature,keyCertSign \
+	  -keyout $(TLS)/key.pem -out $(TLS)/cert.pem
 
 # Those that start Ray go one after another: each has the machine to itself.
 test: $(INSTALLED)  ## run the tests

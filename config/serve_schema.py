@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
 )
 
+from config.exposure import exposure
 from config.settings import AppSettings, Settings
 
 # The deployments of each graph, by the names that a serve config knows them by.
@@ -208,3 +209,15 @@ class ServeConfig(Settings):
     tracing_config: TracingConfig | None = None
     applications: list[Application] = Field(min_length=1)
     target_capacity: float | None = Field(default=None, ge=0, le=100)
+
+    @field_validator("applications")
+    @classmethod
+    def _not_open_to_everybody(
+        cls, value: list[Application], info: ValidationInfo
+    ) -> list[Application]:
+        http = info.data.get("http_options")  # absent where it is wrong itself
+        for application in value:
+            problem = http and exposure(http.host, application.args.access)
+            if problem:
+                raise ValueError(problem)
+        return value

@@ -10,11 +10,24 @@ from pydantic import (
     Field,
     FiniteFloat,
     StringConstraints,
+    model_validator,
 )
 
 # The first part of paths that are, or will be, something else than a fal app.
 RESERVED_OWNERS = frozenset(
-    {"api", "docs", "health", "queue", "realtime", "stream", "tokens", "v1", "webrtc", "ws"}
+    {
+        "api",
+        "docs",
+        "health",
+        "queue",
+        "realtime",
+        "rest",
+        "stream",
+        "tokens",
+        "v1",
+        "webrtc",
+        "ws",
+    }
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -225,6 +238,77 @@ class RealtimeSettings(Settings):
     )
 
 
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+LOOPBACK_ORIGINS = tuple(
+    f"{scheme}://{name}:*"
+    for scheme in ("http", "https")
+    for name in ("localhost", "127.0.0.1", "[::1]")
+)
+
+Host = Annotated[str, StringConstraints(pattern=r"^(\*|[\w.:-]+)$")]
+Origin = Annotated[
+    str, StringConstraints(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[\w.\[\]:-]+?(:\*)?)$")
+]
+
+
+class AccessSettings(Settings):
+    """Who may use the server. It alone decides whether a key is due, never where a client is:
+    behind a proxy everybody is next door."""
+
+    keys_file: str | None = Field(
+        None,
+        description="Of `python -m config.keys`; a relative path counts from the repository. "
+        "Where it is set, every request needs a key of it. Changes count at once.",
+    )
+    allow_anonymous: bool = Field(
+        False, description="Without keys, listen on more than loopback all the same."
+    )
+    allowed_hosts: tuple[Host, ...] | None = Field(
+        None,
+        description="Names (without a port) that clients may call the server by, or `*`. Left out: "
+        "any with keys, without them those of loopback.",
+    )
+    allowed_origins: tuple[Origin, ...] | None = Field(
+        None,
+        description="Web pages' origins that may use the server besides its own page: "
+        "`https://a.example`, `http://localhost:*` for any port, or `*`. Left out: any with keys, "
+        "without them those of loopback.",
+    )
+    requests_per_minute: int = Field(
+        600, ge=1, description="Of one key, in total; a session is one. A key can have its own."
+    )
+    concurrent_requests: int = Field(16, ge=1, description="Of one key, open at once.")
+    sessions: int = Field(16, ge=1, description="WebSockets of one key, open at once.")
+    lease_s: float = Field(
+        30, ge=1, description="After which what a dead ingress had open is no longer counted."
+    )
+    limits_patience_s: float = Field(
+        2, gt=0, description="Waited for the counting, before a client is sent away with a 503."
+    )
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> "AccessSettings":
+        if self.keys_file is not None and self.allow_anonymous:
+            raise ValueError("allow_anonymous has no meaning beside keys_file; leave one out")
+        return self
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return self._or_default(self.allowed_hosts, LOOPBACK_NAMES)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        return self._or_default(self.allowed_origins, LOOPBACK_ORIGINS)
+
+    def _or_default(
+        self, chosen: tuple[str, ...] | None, loopback: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Keys protect by themselves, as browsers send none of their own accord."""
+        if chosen is not None:
+            return chosen
+        return loopback if self.keys_file is None else ("*",)
+
+
 class AppSettings(Settings):
     """Everything `graphs` takes."""
 
@@ -235,4 +319,5 @@ class AppSettings(Settings):
     image_codec: DecoderSettings = DecoderSettings()
     ingress: IngressSettings = IngressSettings()
     realtime: RealtimeSettings = RealtimeSettings()
+    access: AccessSettings = AccessSettings()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

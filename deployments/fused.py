@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from ray.serve.handle import DeploymentHandle
+
 from config.settings import AppSettings
 from deployments import denoiser, image_codec, preview_decoder, text_encoder
+from deployments.access import refuse_exposure
 from deployments.ingress import Edge
 from glimpse.batches import Batches
 from glimpse.direct import TextEncoding
@@ -12,10 +15,11 @@ from glimpse.torch_thread import TorchThread
 
 
 class Fused(Edge):
-    def __init__(self, settings: AppSettings) -> None:
+    def __init__(self, settings: AppSettings, key_limits: DeploymentHandle | None) -> None:
+        refuse_exposure(settings.access)
         thread = TorchThread(settings.denoiser.threads)
         self._stages = thread.call(_load, settings, thread)
-        super().__init__(settings, self._stages)
+        super().__init__(settings, self._stages, key_limits)
 
     async def ping(self) -> dict[str, Any]:
         """The counters of all the stages."""

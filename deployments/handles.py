@@ -1,13 +1,16 @@
 """The ports over Ray handles. Every call is cancelled in `finally`: Serve itself passes on nothing
 but the end of an HTTP request."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from deployments.failures import translated
 from deployments.references import Reference, reference_to
+from glimpse.errors import AccessUnavailable, GlimpseError, RateLimited
+from glimpse.key_limits import Lease
+from glimpse.keys import Limits
 from glimpse.ports import DenoiseOptions, Job, Latents, Picture, Stages, StepEvent
 from glimpse.request import PreviewSpec
 
@@ -95,6 +98,24 @@ class RayImageCodec(_ImageEncoder):
             self._by_reference.decode.remote(request_id, latents, picture_format)
         )
         return picture
+
+
+class RayKeyLimits(_Handle):
+    async def enter(self, lease: Lease, limits: Limits) -> RateLimited | None:
+        refusal: RateLimited | None = await self._counted(
+            self._by_value.enter.remote(lease, limits)
+        )
+        return refusal
+
+    async def settle(self, held: Sequence[Lease], released: Sequence[Lease]) -> None:
+        await self._counted(self._by_value.settle.remote(held, released))
+
+    async def _counted(self, response: DeploymentResponse[Any]) -> Any:
+        try:
+            return await self._result(response)
+        except GlimpseError:
+            message = "Limits of keys cannot be checked; please try again."
+            raise AccessUnavailable(message) from None
 
 
 def stages(

@@ -8,11 +8,13 @@ from ray.serve.handle import DeploymentHandle
 
 from config.settings import ROOT, AppSettings, RealtimeSettings
 from deployments import handles
+from deployments.access import access_options, refuse_exposure
 from glimpse import logs
 from glimpse.families import LATENT_FACTOR
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.service import Service
+from glimpse.key_limits import CountedHere, KeyLimits
 from glimpse.latent_rgb import LatentRGB
 from glimpse.ports import RoughPreviews, Stages
 from glimpse.request import Offer
@@ -21,10 +23,13 @@ logger = logging.getLogger("glimpse.ingress")
 
 
 class Edge:
-    def __init__(self, settings: AppSettings, stages: Stages) -> None:
+    def __init__(
+        self, settings: AppSettings, stages: Stages, key_limits: DeploymentHandle | None
+    ) -> None:
         logs.configure(settings.log_level)
         logger.info("settings: %s", settings.model_dump_json())
         self._settings = settings
+        self._access = access_options(settings.access, _limits(settings, key_limits))
         self._service = Service(
             stages,
             _offer(settings),
@@ -46,12 +51,19 @@ class Edge:
                 realtime=_realtime(self._settings.realtime),
                 page=(ROOT / "playground" / "index.html").read_text("utf-8"),
                 version=version("glimpse"),
+                access=self._access,
             ),
         )
 
 
 def _realtime(settings: RealtimeSettings) -> RealtimeOptions:
     return RealtimeOptions(**settings.model_dump(exclude={"max_sessions"}))
+
+
+def _limits(settings: AppSettings, key_limits: DeploymentHandle | None) -> KeyLimits:
+    if key_limits is None:
+        return CountedHere(settings.access.lease_s)
+    return handles.RayKeyLimits(key_limits, "key_limits")
 
 
 def _rough_previews(settings: AppSettings) -> RoughPreviews | None:
@@ -70,9 +82,13 @@ class Ingress(Edge):
         denoiser: DeploymentHandle,
         preview_decoder: DeploymentHandle,
         image_codec: DeploymentHandle,
+        key_limits: DeploymentHandle | None,
     ) -> None:
+        refuse_exposure(settings.access)
         super().__init__(
-            settings, handles.stages(text_encoder, denoiser, preview_decoder, image_codec)
+            settings,
+            handles.stages(text_encoder, denoiser, preview_decoder, image_codec),
+            key_limits,
         )
 
 

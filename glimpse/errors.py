@@ -14,7 +14,7 @@ class GlimpseError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     fault: ClassVar[Literal["client", "server"]] = "server"
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     @property
     def message(self) -> str:
@@ -65,11 +65,19 @@ class InvalidMessage(GlimpseError):
     fault = "client"
 
 
-class RateLimited(GlimpseError):
-    """More messages in a second than a session may send."""
+class Unauthorized(GlimpseError):
+    """A key is due, and none that counts has come."""
 
-    code = "rate_limited"
-    status = 429
+    code = "unauthorized"
+    status = 401
+    fault = "client"
+
+
+class Forbidden(GlimpseError):
+    """It is known who asks, or from which page, and this is not for them."""
+
+    code = "forbidden"
+    status = 403
     fault = "client"
 
 
@@ -97,6 +105,26 @@ class UnsupportedMediaType(GlimpseError):
     fault = "client"
 
 
+class WrongHost(GlimpseError):
+    """The request is meant for another server than this one, by its `Host`."""
+
+    code = "wrong_host"
+    status = 421
+    fault = "client"
+
+
+class RateLimited(GlimpseError):
+    """A key has used up what it may; the client may come back, and when."""
+
+    code = "rate_limited"
+    status = 429
+    fault = "client"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message, retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
 class Overloaded(GlimpseError):
     """Every place is taken; the client may come back."""
 
@@ -109,6 +137,14 @@ class NotReady(GlimpseError):
     """Starting up: not every stage has answered yet."""
 
     code = "not_ready"
+    status = 503
+    retry_after_s = 2
+
+
+class AccessUnavailable(GlimpseError):
+    """Whether the client may come in cannot be told just now, so it may not."""
+
+    code = "access_unavailable"
     status = 503
     retry_after_s = 2
 

@@ -12,6 +12,7 @@ from deployments.image_codec import ImageCodec
 from deployments.ingress import Ingress
 from deployments.preview_decoder import PreviewDecoder
 from deployments.text_encoder import TextEncoder
+from graphs.key_limits import key_limits
 
 BY_SESSION = RequestRouterConfig(
     request_router_class="deployments.session_router.SessionRouter",
@@ -27,4 +28,5 @@ def build(settings: AppSettings) -> Application:
         denoiser=serve.deployment(Denoiser, request_router_config=BY_SESSION).bind(settings),
         preview_decoder=serve.deployment(PreviewDecoder).bind(settings),
         image_codec=serve.deployment(ImageCodec).bind(settings),
+        key_limits=key_limits(settings),
     )

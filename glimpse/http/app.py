@@ -10,7 +10,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from glimpse.errors import NotFound
-from glimpse.http import errors, generate, realtime
+from glimpse.http import access, errors, generate, realtime
+from glimpse.http.access import AccessOptions
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.request_id import RequestIdMiddleware
 from glimpse.http.service import Service
@@ -28,6 +29,7 @@ class AppOptions:
     realtime: RealtimeOptions
     page: str
     version: str
+    access: AccessOptions
 
 
 def create_app(service: Service, options: AppOptions) -> FastAPI:
@@ -42,6 +44,7 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
         lifespan=_lifespan(service),
     )
     errors.install(app)
+    access.install(app, options.access, options.aliases)
     app.add_middleware(RequestIdMiddleware)
     known = [Depends(_known_alias(options.aliases))]
     for prefix, dependencies in (("", []), ("/{owner}/{alias}", known)):

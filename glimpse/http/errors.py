@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
-from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound
+from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound, Unauthorized
 from glimpse.http.leaving import CLIENT_CLOSED_REQUEST, ClientGone
 from glimpse.http.request_id import HEADER
 
@@ -22,9 +23,20 @@ def answer(error: GlimpseError, headers: Mapping[str, str] | None = None) -> Res
     headers = dict(headers or {})
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
     return Response(
         json.dumps(fields), error.status, headers=headers, media_type="application/json"
     )
+
+
+async def refuse(error: GlimpseError, scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer of a middleware. A WebSocket is closed before it is accepted, which servers tell
+    the client as HTTP 403."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": ""})
+    else:
+        await answer(error)(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:

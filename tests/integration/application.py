@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 BIN = Path(sys.executable).parent
 READY_WITHIN_S = 240.0
+# Of the builder, and of a constructor after some attempts.
+FAILURES = ("DEPLOY_FAILED", "Failed to update the deployments")
 
 
 class Application:
@@ -36,7 +39,12 @@ class Application:
     """
 
     def __init__(
-        self, config: dict[str, Any], *, num_gpus: int = 0, env: dict[str, str] | None = None
+        self,
+        config: dict[str, Any],
+        *,
+        num_gpus: int = 0,
+        env: dict[str, str] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
         self._ports = _free_ports(8)
@@ -48,9 +56,11 @@ class Application:
             1, multiprocessing.get_context("spawn"), driver.connect, (address,)
         )
         self._processes: list[subprocess.Popen[bytes]] = []
-        self.url = f"http://127.0.0.1:{self._ports[1]}"
+        http = {**config.get("http_options", {}), "host": host, "port": self._ports[1]}
+        certificate = http.get("ssl_certfile")
+        self.verify = ssl.create_default_context(cafile=certificate) if certificate else True
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self._ports[1]}"
         self.log = self._folder / "serve.log"
-        http = {**config.get("http_options", {}), "host": "127.0.0.1", "port": self._ports[1]}
         self._config = self._folder / "serve_config.yaml"
         self._config.write_text(
             yaml.safe_dump({**config, "proxy_location": "HeadOnly", "http_options": http})
@@ -134,10 +144,11 @@ class Application:
         def ready() -> bool:
             if any(process.poll() is not None for process in self._processes):
                 raise RuntimeError(f"a process ended by itself:\n{self.logs()[-4000:]}")
-            if "DEPLOY_FAILED" in self.logs():
+            if any(failure in self.logs() for failure in FAILURES):
                 raise RuntimeError(f"the application cannot be deployed:\n{self.logs()[-4000:]}")
             try:
-                return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+                answer = httpx.get(f"{self.url}/health", timeout=5, verify=self.verify)
+                return answer.status_code == 200
             except httpx.TransportError:
                 return False
 

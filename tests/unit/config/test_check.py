@@ -121,6 +121,13 @@ def test_a_right_config_is_read(tmp_path: Path) -> None:
         ),
         (
             "  host: 127.0.0.1",
+            "  host: 0.0.0.0",
+            "3: applications: no key is due, and http_options.host is not a loopback address such "
+            "as 127.0.0.1: set access.keys_file, or access.allow_anonymous: true if everybody may "
+            "use the server",
+        ),
+        (
+            "  host: 127.0.0.1",
             "  host: [127.0.0.1",
             "3: YAML: expected ',' or ']', but got ':'",
         ),
@@ -129,6 +136,14 @@ def test_a_right_config_is_read(tmp_path: Path) -> None:
 def test_a_problem_is_named_with_its_line(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in RIGHT
     assert said in problems(tmp_path, RIGHT.replace(old, new))
+
+
+@pytest.mark.parametrize("access", ["allow_anonymous: true", "keys_file: /etc/keys.json"])
+def test_a_server_for_others_says_who_they_are(tmp_path: Path, access: str) -> None:
+    path = tmp_path / "serve.yaml"
+    open_to_all = RIGHT.replace("127.0.0.1", "0.0.0.0")
+    path.write_text(open_to_all.replace("  args:", f"  args:\n    access: {{{access}}}"))
+    assert load_serve_config(path).http_options.host == "0.0.0.0"
 
 
 def test_every_problem_is_listed_in_the_order_of_the_file(tmp_path: Path) -> None:

@@ -104,7 +104,19 @@ def test_it_serves_the_profile(service: Any) -> None:
     served = yaml.safe_load(service["spec"]["serveConfigV2"])
     profile = yaml.safe_load(PROFILE.read_text())
     assert served.pop("http_options") == {**profile.pop("http_options"), "host": "0.0.0.0"}
+    access = served["applications"][0]["args"].pop("access")
     assert served == profile
+    assert access == {"keys_file": "/etc/glimpse/keys.json"}
+
+
+def test_every_worker_has_the_keys_where_the_application_looks_for_them(cluster: Any) -> None:
+    [application] = load_serve_config(MANIFEST).applications
+    for group in cluster["workerGroupSpecs"]:
+        [mount] = [one for one in container(group)["volumeMounts"] if one["name"] == "keys"]
+        [volume] = [one for one in group["template"]["spec"]["volumes"] if one["name"] == "keys"]
+        assert mount["readOnly"] and volume["secret"] == {"secretName": "glimpse-keys"}
+        assert f"{mount['mountPath']}/keys.json" == application.args.access.keys_file
+    assert "secret generic glimpse-keys --from-file keys.json" in MANIFEST.read_text()
 
 
 def test_workers_are_what_the_service_leads_to(service: Any, cluster: Any) -> None:
@@ -170,8 +182,8 @@ def test_the_image_has_all_that_the_application_is_made_of() -> None:
 def test_weights_are_kept_on_the_volume(cluster: Any) -> None:
     claim = next(yaml.safe_load_all(MANIFEST.read_text()))
     gpu = cluster["workerGroupSpecs"][1]
-    [volume] = gpu["template"]["spec"]["volumes"]
-    [mount] = container(gpu)["volumeMounts"]
+    [_, volume] = gpu["template"]["spec"]["volumes"]
+    [_, mount] = container(gpu)["volumeMounts"]
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     assert mount["name"] == volume["name"]
     assert f"HF_HOME={mount['mountPath']} " in DOCKERFILE

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from config.settings import AppSettings, DenoiserSettings, ModelSettings
+from config.settings import AccessSettings, AppSettings, DenoiserSettings, ModelSettings
 from deployments.fused import Fused
 from tests.tiny_model import build_tiny_sdxl
 from tests.unit.glimpse.http.asgi import Exchange
@@ -41,7 +41,12 @@ def fused(tiny_sdxl: Path) -> Iterator[Fused]:
         path=str(tiny_sdxl), tiny_vae=str(tiny_sdxl / "vae_tiny"), width=64, height=64
     )
     # Of two threads, one would wait for the other where the machine is busy.
-    fused = Fused(AppSettings(model=model, denoiser=DenoiserSettings(threads=1)))
+    settings = AppSettings(
+        model=model,
+        denoiser=DenoiserSettings(threads=1),
+        access=AccessSettings(allowed_hosts=("*",)),
+    )
+    fused = Fused(settings, key_limits=None)
     yield fused
     assert len(torch_threads() - before) == 1
 

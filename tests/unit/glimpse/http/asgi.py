@@ -8,12 +8,14 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import Message
 
+from glimpse.http.access import AccessOptions
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.service import Service
 from glimpse.ports import RoughPreviews
 from tests.fakes import OFFER, FakeStages, until
 
+ANYBODY = AccessOptions(hosts=("*",), origins=(), keys=None)
 JSON = {"content-type": "application/json"}
 INPUT = {"prompt": "a lighthouse", "seed": 7, "request_id": "r1", "preview_every": 1}
 
@@ -42,6 +44,7 @@ class Server:
         rough: RoughPreviews | None = None,
         ping_interval_s: float = 5,
         realtime: RealtimeOptions = REALTIME,
+        access: AccessOptions = ANYBODY,
     ) -> None:
         self.stages = FakeStages()
         self.service = Service(
@@ -61,6 +64,7 @@ class Server:
             realtime=realtime,
             page="<p>Draw!</p>",
             version="1.2.3",
+            access=access,
         )
         self.app: FastAPI = create_app(self.service, options)
 

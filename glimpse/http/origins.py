@@ -1,0 +1,102 @@
+"""Which names the server answers to, and which web pages may use it from a browser."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from glimpse.errors import Forbidden, WrongHost
+from glimpse.http.errors import refuse
+from glimpse.http.request_id import HEADER
+
+ANY = "*"
+# What fal's JavaScript client sends, and EventSource and our own API.
+SENT_HEADERS = (
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "last-event-id",
+    "x-fal-object-lifecycle-preference",
+    "x-fal-queue-priority",
+    "x-fal-request-timeout",
+    "x-fal-runner-hint",
+    "x-fal-target-url",
+)
+
+
+class HostMiddleware:
+    """Refuses a `Host` that is not ours, so that a page whose name was made to point at this
+    machine (DNS rebinding) cannot use the server through its visitor's browser.
+
+    Not Starlette's `TrustedHostMiddleware`, whose answer is plain text; ours has one shape.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app = app
+        self._any = ANY in hosts
+        self._names = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self._any or _host(scope) in self._names:
+            await self._app(scope, receive, send)
+            return
+        message = "The server does not answer to this name; access.allowed_hosts has those it does."
+        await refuse(WrongHost(message), scope, receive, send)
+
+
+class OriginMiddleware:
+    """Refuses what a page of another origin sends, WebSockets too: browsers let those through
+    whatever CORS says, and simple posts as well. Who sends no `Origin` is no browser."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self._app = app
+        self._allowed = pattern(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self._is_allowed(scope):
+            await self._app(scope, receive, send)
+            return
+        message = "Pages of this origin may not use the server; see access.allowed_origins."
+        await refuse(Forbidden(message), scope, receive, send)
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if origin is None or self._allowed.fullmatch(origin):
+            return True
+        # Our own page. By host and port alone: TLS may end in front of us.
+        return origin.partition("://")[2] == headers.get("host")
+
+
+def cors(origins: Sequence[str]) -> dict[str, Any]:
+    """How Starlette's `CORSMiddleware` is set up. No cookies: a key is sent outright."""
+    return {
+        "allow_origin_regex": pattern(origins).pattern,
+        "allow_methods": ("GET", "POST", "PUT", "DELETE"),
+        "allow_headers": SENT_HEADERS,
+        "expose_headers": (HEADER, "retry-after"),
+    }
+
+
+def pattern(origins: Sequence[str]) -> re.Pattern[str]:
+    """Of `https://a.example`, `http://localhost:*` (any port) and `*`."""
+    return re.compile("|".join(_one(origin) for origin in origins))
+
+
+def _one(origin: str) -> str:
+    if origin == ANY:
+        return ".*"
+    if origin.endswith(f":{ANY}"):
+        return re.escape(origin.removesuffix(f":{ANY}")) + r"(:\d+)?"
+    return re.escape(origin)
+
+
+def _host(scope: Scope) -> str | None:
+    """The name in `Host`, without the port and an IPv6 address's brackets."""
+    try:
+        return urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname
+    except ValueError:
+        return None

@@ -1,0 +1,67 @@
+"""https with the certificate of `make tls-dev`, for clients that speak nothing else."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from config.settings import ROOT
+from tests.integration.application import Application
+
+FAL = """
+import fal_client
+final = fal_client.run("glimpse/miniature", {"prompt": "a house", "num_inference_steps": 2})
+*_, last = fal_client.stream("glimpse/miniature", {"prompt": "a house", "num_inference_steps": 2})
+print(final["type"], last["type"])
+"""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(["make", "tls-dev", f"TLS={folder}"], cwd=ROOT, check=True, capture_output=True)
+    return folder / "cert.pem"
+
+
+@pytest.fixture(scope="module")
+def application(certificate: Path) -> Iterator[Application]:
+    config = yaml.safe_load((ROOT / "config/profiles/tls.yaml").read_text())
+    config["http_options"].update(
+        ssl_certfile=str(certificate), ssl_keyfile=str(certificate.with_name("key.pem"))
+    )
+    with Application(config) as running:
+        yield running
+
+
+def test_fals_client_needs_nothing_but_its_environment(
+    application: Application, certificate: Path
+) -> None:
+    port = httpx.URL(application.url).port
+    env = {
+        **os.environ,
+        "FAL_KEY": "any",
+        "FAL_RUN_HOST": f"localhost:{port}",
+        "SSL_CERT_FILE": str(certificate),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FAL], env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "final final\n", done.stderr
+
+
+def test_curl_trusts_the_certificate_and_only_if_told_to(
+    application: Application, certificate: Path
+) -> None:
+    url = application.url.replace("127.0.0.1", "localhost") + "/health"
+    trusting = subprocess.run(["curl", "-sS", "--cacert", certificate, url], capture_output=True)
+    assert trusting.returncode == 0 and b'"ready"' in trusting.stdout, trusting.stderr
+    assert subprocess.run(["curl", "-sS", url], capture_output=True).returncode == 60
+
+
+def test_the_key_of_the_certificate_is_its_owners_alone(certificate: Path) -> None:
+    assert certificate.with_name("key.pem").stat().st_mode & 0o077 == 0

@@ -1,0 +1,363 @@
+"""`glimpse.http.auth`: nobody without a key comes in where one is due, by any route."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jwt
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.routing import Mount
+from starlette.types import Message
+from starlette.websockets import WebSocket
+
+from glimpse.errors import AccessUnavailable
+from glimpse.http.access import AccessOptions, KeysDue
+from glimpse.key_limits import CountedHere
+from glimpse.keys import Key, KeyRing, Limits, digest_of
+from tests.fakes import until
+from tests.unit.glimpse.http.asgi import INPUT, Exchange, Server
+
+KEY, OTHER = "glimpse_of-a-test", "glimpse_of-another"
+SECRET = b"a secret of forty-eight bytes, or a few more than that"
+ROOMY = Limits(requests_per_minute=100, concurrent_requests=10, sessions=2)
+AUTHORIZED = {"authorization": f"Key {KEY}"}
+
+
+class Guarded:
+    """A server that asks for keys, with a WebSocket door to try."""
+
+    def __init__(self, limits: Limits = ROOMY) -> None:
+        self.ring = KeyRing(
+            (Key("web", digest_of(KEY), limits), Key("other", digest_of(OTHER), limits)), SECRET
+        )
+        due = KeysDue(lambda: self.ring, CountedHere(30), renew_s=1, patience_s=1)
+        self.server = Server(access=AccessOptions(("*",), ("*",), due))
+        self.callers: list[str | None] = []
+        for path in ("/door", "/{owner}/{alias}/door"):
+            self.server.app.add_api_websocket_route(path, self._door)
+        self.ask = self.server.ask
+
+    async def _door(self, websocket: WebSocket) -> None:
+        key = websocket.state.caller.key
+        self.callers.append(key and key.name)
+        await websocket.accept()
+        await websocket.receive()
+
+    async def token(self, *apps: str, **fields: Any) -> str:
+        body = {"allowed_apps": list(apps), **fields}
+        answer = await self.ask("POST", "/tokens/", json=body, headers=AUTHORIZED)
+        assert answer.status_code == 200
+        return str(answer.json())
+
+
+class Socket:
+    """The client's end of one WebSocket."""
+
+    def __init__(
+        self, app: Any, path: str, query: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        self.sent: list[Message] = []
+        self._incoming: asyncio.Queue[Message] = asyncio.Queue()
+        self._incoming.put_nowait({"type": "websocket.connect"})
+        scope = {
+            "type": "websocket",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "scheme": "ws",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": query.encode(),
+            "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
+            "subprotocols": [],
+            "client": ("127.0.0.1", 1),
+            "server": ("test", 80),
+        }
+        self.task = asyncio.create_task(app(scope, self._incoming.get, self._send))
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    async def opened(self) -> bool:
+        await until(lambda: bool(self.sent))
+        return bool(self.sent[0]["type"] == "websocket.accept")
+
+    async def close(self) -> None:
+        self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await self.task
+
+
+def every_route(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """The method and a path of every route, however it is nested; WS for a WebSocket's."""
+    for route in iter_route_contexts(app.routes):
+        path = str(route.path).format(owner="glimpse", alias="miniature")
+        if isinstance(route.original_route, Mount):
+            yield "GET", f"{path}/anything"
+        for method in route.methods or {"WS"}:
+            yield method, path
+
+
+PUBLIC = {"/", "/glimpse/miniature", "/health", "/openapi.json", "/docs", "/docs/oauth2-redirect"}
+
+
+async def test_no_route_but_the_public_ones_answers_without_a_key() -> None:
+    guarded = Guarded()
+    seen = set(every_route(guarded.server.app))
+    assert {("POST", "/stream"), ("POST", "/glimpse/miniature"), ("WS", "/door")} <= seen
+    for method, path in seen:
+        if method == "WS":
+            assert not await Socket(guarded.server.app, path).opened(), path
+            continue
+        answer = await guarded.ask(method, path)
+        if method in ("GET", "HEAD") and (path in PUBLIC or path.startswith("/docs/static/")):
+            assert answer.status_code != 401, path
+        else:
+            assert answer.status_code == 401, (method, path)
+            assert answer.json()["error_type"] == "unauthorized"
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["x-fal-request-id"]
+    assert guarded.callers == []
+    assert guarded.server.stages.denoiser.jobs == []
+
+
+async def test_what_does_not_exist_is_not_told_without_a_key() -> None:
+    guarded = Guarded()
+    for path in ("/nothing", "/nobody/nothing", "/docs/../stream", "//", "/docs/static"):
+        assert (await guarded.ask("POST", path)).status_code == 401
+        assert not await Socket(guarded.server.app, path).opened()
+
+
+@pytest.mark.parametrize("scheme", ["Key", "Bearer", "key", "BEARER"])
+async def test_a_key_opens_every_door(scheme: str) -> None:
+    guarded = Guarded()
+    headers = {"authorization": f"{scheme} {KEY}"}
+    for path in ("/", "/stream", "/glimpse/miniature", "/glimpse/miniature/stream"):
+        answer = await guarded.ask("POST", path, json=INPUT, headers=headers)
+        assert answer.status_code == 200
+    socket = Socket(guarded.server.app, "/door", headers=headers)
+    assert await socket.opened()
+    await socket.close()
+    assert guarded.callers == ["web"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Key",
+        "Key ",
+        KEY,
+        f"Basic {KEY}",
+        f"Key {KEY}x",
+        f"Key {KEY[:-1]}",
+        "Key any",
+        "Key \xff",
+    ],
+)
+async def test_anything_else_does_not(header: str) -> None:
+    guarded = Guarded()
+    headers = {"authorization": header.encode("latin-1")}
+    answer = await guarded.server.ask("POST", "/", json=INPUT, headers=headers)
+    assert answer.status_code == 401
+    assert KEY[:8] not in answer.text
+
+
+async def test_a_key_that_is_taken_away_is_refused_at_once_and_so_are_its_tokens() -> None:
+    guarded = Guarded()
+    token = await guarded.token("miniature")
+    assert (await guarded.ask("POST", "/", json=INPUT, headers=AUTHORIZED)).status_code == 200
+    guarded.ring = KeyRing(guarded.ring.keys[1:], SECRET)
+    assert (await guarded.ask("POST", "/", json=INPUT, headers=AUTHORIZED)).status_code == 401
+    assert not await Socket(guarded.server.app, "/door", f"fal_jwt_token={token}").opened()
+
+
+async def test_keys_that_cannot_be_read_keep_everybody_out() -> None:
+    def unreadable() -> KeyRing:
+        raise AccessUnavailable("Keys cannot be checked.")
+
+    due = KeysDue(unreadable, CountedHere(30), renew_s=1, patience_s=1)
+    server = Server(access=AccessOptions(("*",), (), due))
+    answer = await server.ask("POST", "/", json=INPUT, headers=AUTHORIZED)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert (await server.ask("GET", "/health")).status_code == 200
+
+
+async def test_where_no_key_is_due_credentials_are_ignored() -> None:
+    server = Server()
+    for headers in ({}, {"authorization": "Key any"}, {"authorization": "nonsense"}):
+        answer = await server.ask("POST", "/stream?fal_jwt_token=x", json=INPUT, headers=headers)
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("apps", "path", "opens"),
+    [
+        (["miniature"], "/glimpse/miniature/door", True),
+        (["miniature"], "/door", True),
+        (["glimpse/miniature"], "/glimpse/miniature/door", True),
+        (["glimpse/miniature/door"], "/glimpse/miniature/door", True),
+        (["glimpse/miniature/door"], "/door", True),
+        (["other", "miniature"], "/door", True),
+        (["other"], "/glimpse/other/door", True),
+        (["other"], "/glimpse/miniature/door", False),
+        (["other"], "/door", False),
+        (["glimpse/other"], "/glimpse/miniature/door", False),
+        (["glimpse/miniature/realtime"], "/glimpse/miniature/door", False),
+        (["glimpse/miniature/doo"], "/glimpse/miniature/door", False),
+    ],
+)
+async def test_a_token_opens_what_it_names_and_nothing_else(
+    apps: list[str], path: str, opens: bool
+) -> None:
+    guarded = Guarded()
+    token = await guarded.token(*apps)
+    socket = Socket(guarded.server.app, path, f"max_buffering=2&fal_jwt_token={token}")
+    assert await socket.opened() is opens
+    await socket.close() if opens else await socket.task
+    assert guarded.callers == (["web"] if opens else [])
+
+
+async def test_a_token_is_for_streams_too_and_for_no_other_route() -> None:
+    guarded = Guarded()
+    token = await guarded.token("miniature")
+    query = f"?fal_jwt_token={token}"
+    for path in ("/stream", "/glimpse/miniature/stream"):
+        assert (await guarded.ask("POST", path + query, json=INPUT)).status_code == 200
+    body = {"allowed_apps": ["miniature"]}
+    for path in ("/", "/glimpse/miniature", "/tokens/", "/queue/glimpse/miniature/stream"):
+        assert (await guarded.ask("POST", path + query, json=body)).status_code == 401
+    bearer = {"authorization": f"Bearer {token}"}
+    assert (await guarded.ask("POST", "/", json=INPUT, headers=bearer)).status_code == 401
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    known = Key("web", digest_of(KEY), ROOMY)
+    return {"sub": known.id, "apps": ["miniature"], "exp": int(time.time()) + 60} | changes
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in claims().items() if key != name}
+
+
+def unsigned() -> str:
+    return jwt.encode(claims(), "", "none")
+
+
+def tampered() -> str:
+    head, _, signature = jwt.encode(claims(apps=["other"]), SECRET, "HS256").split(".")
+    _, body, _ = jwt.encode(claims(), SECRET, "HS256").split(".")
+    return f"{head}.{body}.{signature}"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: jwt.encode(claims(exp=int(time.time()) - 1), SECRET, "HS256"),
+        lambda: jwt.encode(claims(), b"another secret of thirty-two bytes", "HS256"),
+        lambda: jwt.encode(claims(), SECRET, "HS384"),
+        lambda: jwt.encode(claims(sub="0" * 16), SECRET, "HS256"),
+        lambda: jwt.encode(claims(sub="web"), SECRET, "HS256"),
+        lambda: jwt.encode(without("exp"), SECRET, "HS256"),
+        lambda: jwt.encode(without("apps"), SECRET, "HS256"),
+        lambda: jwt.encode(without("sub"), SECRET, "HS256"),
+        unsigned,
+        tampered,
+        lambda: unsigned().rsplit(".", 1)[0] + "." + tampered().rsplit(".", 1)[1],
+        lambda: "",
+        lambda: "a.b.c",
+        lambda: KEY,
+    ],
+)
+async def test_a_token_that_has_run_out_is_foreign_or_forged_is_refused(
+    made: Callable[[], str],
+) -> None:
+    guarded = Guarded()
+    query = f"fal_jwt_token={made()}"
+    assert not await Socket(guarded.server.app, "/door", query).opened()
+    answer = await guarded.ask("POST", f"/stream?{query}", json=INPUT)
+    assert (answer.status_code, answer.json()["error_type"]) == (401, "unauthorized")
+
+
+async def test_the_right_claims_do_open() -> None:
+    """Or the test above would prove nothing."""
+    guarded = Guarded()
+    socket = Socket(
+        guarded.server.app, "/door", f"fal_jwt_token={jwt.encode(claims(), SECRET, 'HS256')}"
+    )
+    assert await socket.opened()
+    await socket.close()
+
+
+async def test_a_key_that_asks_too_often_is_told_when_to_come_back() -> None:
+    guarded = Guarded(Limits(requests_per_minute=2, concurrent_requests=10, sessions=10))
+    answers = [await guarded.ask("POST", "/", json=INPUT, headers=AUTHORIZED) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].json()["error_type"] == "rate_limited"
+    assert 50 < int(answers[2].headers["retry-after"]) <= 60
+    assert not await Socket(guarded.server.app, "/door", headers=AUTHORIZED).opened()
+    other = {"authorization": f"Bearer {OTHER}"}
+    assert (await guarded.ask("POST", "/", json=INPUT, headers=other)).status_code == 200
+
+
+async def test_asking_how_things_are_counts_for_nothing() -> None:
+    guarded = Guarded(Limits(requests_per_minute=1, concurrent_requests=1, sessions=1))
+    for _ in range(5):
+        assert (await guarded.ask("GET", "/nothing", headers=AUTHORIZED)).status_code == 404
+    assert (await guarded.ask("POST", "/", json=INPUT, headers=AUTHORIZED)).status_code == 200
+
+
+async def test_open_streams_are_bounded_and_one_that_is_left_makes_room() -> None:
+    guarded = Guarded(Limits(requests_per_minute=100, concurrent_requests=1, sessions=1))
+    go_on = guarded.server.stages.denoiser.hold(2)
+    headers = {"content-type": "application/json", **AUTHORIZED}
+    first = Exchange(guarded.server.app, "/stream", json.dumps(INPUT).encode(), headers=headers)
+    await until(lambda: bool(first.sent))
+    answer = await guarded.ask("POST", "/stream", json=INPUT, headers=AUTHORIZED)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert "as many requests open as it may (1)" in answer.json()["message"]
+    first.leave()
+    await first.ended()
+    go_on.set()
+    await until_admitted(guarded)
+
+
+async def until_admitted(guarded: Guarded) -> None:
+    async with asyncio.timeout(5):
+        while (
+            await guarded.ask("POST", "/stream", json=INPUT, headers=AUTHORIZED)
+        ).status_code != 200:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_session_holds_its_lease_for_as_long_as_it_lasts() -> None:
+    guarded = Guarded()
+    app = guarded.server.app
+    first, second = (Socket(app, "/door", headers=AUTHORIZED) for _ in range(2))
+    assert await first.opened() and await second.opened()
+    assert not await Socket(app, "/door", headers=AUTHORIZED).opened()
+    assert not await Socket(
+        app, "/door", f"fal_jwt_token={await guarded.token('miniature')}"
+    ).opened()
+    await first.close()
+    third = Socket(app, "/door", headers=AUTHORIZED)
+    assert await third.opened()
+    for socket in (second, third):
+        await socket.close()
+
+
+async def test_a_door_that_fails_gives_its_lease_back() -> None:
+    guarded = Guarded(Limits(requests_per_minute=100, concurrent_requests=1, sessions=1))
+
+    async def broken(websocket: WebSocket) -> None:
+        raise RuntimeError("broken")
+
+    guarded.server.app.add_api_websocket_route("/broken", broken)
+    for _ in range(3):
+        socket = Socket(guarded.server.app, "/broken", headers=AUTHORIZED)
+        with pytest.raises(RuntimeError, match="broken"):
+            await socket.task
+        await asyncio.sleep(0.001)

@@ -1,0 +1,113 @@
+"""`glimpse.http.origins`: names that are not ours, pages that are not, and what browsers ask."""
+
+import pytest
+
+from config.settings import LOOPBACK_NAMES, LOOPBACK_ORIGINS
+from glimpse.http.access import AccessOptions
+from glimpse.http.origins import pattern
+from tests.unit.glimpse.http.asgi import INPUT, Server
+from tests.unit.glimpse.http.test_auth import AUTHORIZED, Guarded, Socket
+
+PAGE = "https://pictures.example"
+PREFLIGHT = {"access-control-request-method": "POST", "origin": PAGE}
+# What @fal-ai/client 1.10.1 sends from a browser.
+FAL_HEADERS = (
+    "accept,authorization,content-type,x-fal-target-url,x-fal-request-timeout,x-fal-runner-hint,"
+    "x-fal-object-lifecycle-preference,x-fal-queue-priority"
+)
+
+
+def local() -> Server:
+    """As without keys."""
+    return Server(access=AccessOptions(LOOPBACK_NAMES, LOOPBACK_ORIGINS, None))
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000"]
+)
+async def test_our_own_names_are_answered_to(host: str) -> None:
+    assert (await local().ask("POST", "/", json=INPUT, headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["rebound.example", "localhost.example:8000", "127.0.0.2", "[::1", "", "a@localhost.x"]
+)
+async def test_other_names_are_not_by_any_route(host: str) -> None:
+    server = local()
+    for method, path in (("POST", "/"), ("GET", "/"), ("GET", "/health"), ("OPTIONS", "/")):
+        answer = await server.ask(method, path, headers={"host": host})
+        assert (answer.status_code, answer.json()["error_type"]) == (421, "wrong_host")
+        assert answer.headers["x-fal-request-id"]
+    assert not await Socket(server.app, "/door", headers={"host": host}).opened()
+    assert server.stages.denoiser.jobs == []
+
+
+async def test_a_request_without_a_name_is_refused() -> None:
+    assert not await Socket(local().app, "/door").opened()
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        ((PAGE,), PAGE, True),
+        ((PAGE,), PAGE + ".evil", False),
+        ((PAGE,), "https://picturesxexample", False),
+        ((PAGE,), "http://pictures.example", False),
+        ((PAGE,), PAGE + ":444", False),
+        (("http://localhost:*",), "http://localhost", True),
+        (("http://localhost:*",), "http://localhost:3000", True),
+        (("http://localhost:*",), "http://localhost:3000.evil", False),
+        (("*",), "null", True),
+        (LOOPBACK_ORIGINS, "null", False),
+        (LOOPBACK_ORIGINS, "https://[::1]:5173", True),
+        (LOOPBACK_ORIGINS, "https://evil.example", False),
+        ((), PAGE, False),
+    ],
+)
+async def test_only_pages_that_are_named_come_in(
+    origins: tuple[str, ...], origin: str, allowed: bool
+) -> None:
+    assert bool(pattern(origins).fullmatch(origin)) is allowed
+    server = Server(access=AccessOptions(("*",), origins, None))
+    answer = await server.ask("POST", "/", json=INPUT, headers={"origin": origin})
+    assert answer.status_code == (200 if allowed else 403)
+    assert ("access-control-allow-origin" in answer.headers) is allowed
+    assert len(server.stages.denoiser.jobs) == allowed
+
+
+async def test_the_servers_own_page_comes_in_and_who_is_no_browser() -> None:
+    server = Server(access=AccessOptions(("*",), (), None))
+    for headers in ({"host": "glimpse:8000", "origin": "https://glimpse:8000"}, {}):
+        assert (await server.ask("POST", "/", json=INPUT, headers=headers)).status_code == 200
+    headers = {"host": "glimpse:8000", "origin": "https://glimpse"}
+    assert (await server.ask("POST", "/", json=INPUT, headers=headers)).status_code == 403
+
+
+async def test_a_websocket_of_another_page_is_refused_before_it_is_accepted() -> None:
+    guarded = Guarded()
+    server = Server(access=AccessOptions(("*",), (PAGE,), None))
+    server.app.add_api_websocket_route("/door", guarded._door)
+    for origin, opens in ((PAGE, True), ("https://evil.example", False)):
+        socket = Socket(server.app, "/door", headers={"origin": origin})
+        assert await socket.opened() is opens
+        await socket.close() if opens else await socket.task
+    assert guarded.callers == [None]
+
+
+async def test_a_browser_may_send_what_fals_client_sends_and_read_the_request_id() -> None:
+    guarded = Guarded()
+    asked = {**PREFLIGHT, "access-control-request-headers": FAL_HEADERS}
+    for path in ("/stream", "/api/fal/proxy", "/tokens/", "/queue/glimpse/miniature"):
+        answer = await guarded.ask("OPTIONS", path, headers=asked)
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert "access-control-allow-credentials" not in answer.headers
+    answer = await guarded.ask("POST", "/", json=INPUT, headers={**AUTHORIZED, "origin": PAGE})
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    assert "x-fal-request-id" in answer.headers["access-control-expose-headers"]
+
+
+async def test_a_browser_can_read_why_it_is_refused() -> None:
+    answer = await Guarded().ask("POST", "/", json=INPUT, headers={"origin": PAGE})
+    assert answer.status_code == 401
+    assert answer.headers["access-control-allow-origin"] == PAGE
