@@ -163,7 +163,10 @@ class _Generation:
             raise StageFailed("denoise", "The denoiser stopped before the last step; try again.")
         denoised = time.monotonic()
         picture = await self._stages.image_codec.decode(
-            self._request.request_id, last.latents, self._request.output_format
+            self._request.request_id,
+            last.latents,
+            self._request.output_format,
+            self._request.output_quality,
         )
         return _Result(
             picture,

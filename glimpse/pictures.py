@@ -21,22 +21,17 @@ READABLE = ("JPEG", "PNG", "WEBP")
 BROKEN_PICTURE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 MAX_INPUT_PIXELS = 64 * 2**20  # a small file can unfold to gigabytes
 
-FINAL_OPTIONS: dict[str, dict[str, int]] = {
-    "jpeg": {"quality": 95},
-    "webp": {"quality": 95},
-    "png": {"compress_level": 1},  # a little larger, several times sooner
-}
 
-
-def encode_final(image: Image.Image, picture_format: str) -> Picture:
-    return _encode(image, picture_format, FINAL_OPTIONS[picture_format])
+def encode_final(image: Image.Image, picture_format: str, quality: int) -> Picture:
+    """A finished picture; `quality`, 0 to 100, is of JPEG and WebP."""
+    return _encode(image, picture_format, quality)
 
 
 def encode_preview(image: Image.Image, spec: PreviewSpec) -> Picture:
     """A preview, no longer than `spec.size`."""
     if max(image.size) > spec.size:
         image = ImageOps.contain(image, (spec.size, spec.size))
-    return _encode(image, spec.format, {"quality": spec.quality})
+    return _encode(image, spec.format, spec.quality)
 
 
 def encode_enlarged(pixels: "NDArray[np.uint8]", times: int, spec: PreviewSpec) -> Picture:
@@ -45,7 +40,10 @@ def encode_enlarged(pixels: "NDArray[np.uint8]", times: int, spec: PreviewSpec) 
     return encode_preview(ImageOps.contain(Image.fromarray(pixels), (side, side)), spec)
 
 
-def _encode(image: Image.Image, picture_format: str, options: dict[str, int]) -> Picture:
+def _encode(image: Image.Image, picture_format: str, quality: int) -> Picture:
+    options = {"quality": quality}
+    if picture_format == "png":
+        options = {"compress_level": 1}  # a little larger, several times sooner
     buffer = io.BytesIO()
     image.save(buffer, picture_format, **options)
     return Picture(buffer.getvalue(), f"image/{picture_format}", image.width, image.height)
@@ -55,6 +53,27 @@ def check_input(data: bytes, field: str = "image_url") -> None:
     """Raises `InvalidRequest`, about a field, for what is no picture, or a damaged one."""
     with _opened(data, field) as image:
         image.load()
+
+
+def upright_size(data: bytes, field: str = "image_url") -> tuple[int, int]:
+    """Width and height of a picture as it is used. Raises `InvalidRequest`."""
+    with _opened(data, field) as image:
+        return ImageOps.exif_transpose(image).size
+
+
+def mask_of_transparent(data: bytes, size: tuple[int, int], field: str = "mask_url") -> bytes:
+    """A picture as a mask, PNG: white where it is fully transparent, else black. It must have some
+    transparency to tell, and the width and height `size`. Raises `InvalidRequest`.
+    """
+    with _opened(data, field) as image:
+        if not image.has_transparency_data:
+            raise invalid(field, "has no alpha channel; what is fully transparent is edited")
+        alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
+    if alpha.size != size:
+        raise invalid(field, "must be as wide and as high as the picture")
+    buffer = io.BytesIO()
+    alpha.point(lambda value: 0 if value else 255, "1").save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def open_inputs(
