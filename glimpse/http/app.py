@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from glimpse.errors import NotFound
-from glimpse.http import errors, generate
+from glimpse.http import errors, generate, openai
 from glimpse.http.request_id import RequestIdMiddleware
 from glimpse.http.service import Service
 
@@ -41,6 +41,10 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(RequestIdMiddleware)
+    # Before the applications, whose paths, /{owner}/{alias}, its own look like.
+    app.include_router(
+        openai.router(service, options.aliases, options.max_body_bytes, options.ping_interval_s)
+    )
     known = [Depends(_known_alias(options.aliases))]
     for prefix, dependencies in (("", []), ("/{owner}/{alias}", known)):
         app.include_router(_page(prefix, options.page), dependencies=dependencies)

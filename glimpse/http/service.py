@@ -30,7 +30,7 @@ class Service:
         rough: RoughPreviews | None,
     ) -> None:
         self._stages = stages
-        self._offer = offer
+        self.offer = offer
         self._max_pictures = max_pictures
         self._deadline_s = deadline_s
         self._event_log_capacity = event_log_capacity
@@ -80,11 +80,11 @@ class Service:
     async def parse(self, fields: Mapping[str, Any]) -> GenerationRequest:
         """The request in a client's fields. Raises `InvalidRequest`."""
         if fields.get("image_url") is None:
-            return parse_request(fields, self._offer)
+            return parse_request(fields, self.offer)
         return await asyncio.to_thread(self._parse_with_pictures, fields)  # megabytes, perhaps
 
     def _parse_with_pictures(self, fields: Mapping[str, Any]) -> GenerationRequest:
-        request = parse_request(fields, self._offer)
+        request = parse_request(fields, self.offer)
         if request.image is not None:
             check_input(request.image)
         if request.mask is not None:

@@ -28,6 +28,7 @@ class Server:
         deadline_s: float = 5,
         rough: RoughPreviews | None = None,
         ping_interval_s: float = 5,
+        max_body_bytes: int = 1000,
     ) -> None:
         self.stages = FakeStages()
         self.service = Service(
@@ -41,7 +42,7 @@ class Server:
         self.service.ready = ready
         options = AppOptions(
             aliases=("glimpse/miniature", "glimpse/other"),
-            max_body_bytes=1000,
+            max_body_bytes=max_body_bytes,
             ping_interval_s=ping_interval_s,
             page="<p>Draw!</p>",
             version="1.2.3",
@@ -124,7 +125,7 @@ class Exchange:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        lines = self.body.split(b"\n\n")
+        lines = self.body.split(b"\n")
         return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
 
     @property
