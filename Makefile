@@ -22,7 +22,7 @@ serve: $(INSTALLED)  ## start the server of CONFIG (serve_config.yaml) on this m
 # Those that start Ray go one after another: each has the machine to itself.
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/pytest --numprocesses 2 tests/unit
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest tests/integration tests/clients
 
 check: $(INSTALLED)  ## lint, format, types, import rules and every serve config
 	$(BIN)/ruff check
