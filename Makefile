@@ -31,7 +31,7 @@ tls-dev:  ## make a certificate for localhost, for config/profiles/tls.yaml
 # Those that start Ray go one after another: each has the machine to itself.
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/pytest --numprocesses 2 tests/unit
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest tests/integration tests/clients
 
 check: $(INSTALLED)  ## lint, format, types, import rules and every serve config
 	$(BIN)/ruff check

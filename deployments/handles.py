@@ -92,10 +92,12 @@ class RayPreviewDecoder(_ImageEncoder):
 
 
 class RayImageCodec(_ImageEncoder):
-    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture:
+    async def decode(
+        self, request_id: str, latents: Latents, picture_format: str, quality: int
+    ) -> Picture:
         # By reference: a large PNG can pass gRPC's limit.
         picture: Picture = await self._result(
-            self._by_reference.decode.remote(request_id, latents, picture_format)
+            self._by_reference.decode.remote(request_id, latents, picture_format, quality)
         )
         return picture
 

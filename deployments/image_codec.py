@@ -19,8 +19,10 @@ class ImageCodec:
     async def ping(self) -> dict[str, Any]:
         return await self._stage.ping()
 
-    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture:
-        return await self._stage.decode(request_id, latents, picture_format)
+    async def decode(
+        self, request_id: str, latents: Latents, picture_format: str, quality: int
+    ) -> Picture:
+        return await self._stage.decode(request_id, latents, picture_format, quality)
 
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None

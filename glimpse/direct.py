@@ -117,10 +117,12 @@ class ImageCoding:
     async def ping(self) -> dict[str, Any]:
         return {}
 
-    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture:
+    async def decode(
+        self, request_id: str, latents: Latents, picture_format: str, quality: int
+    ) -> Picture:
         with failing_as(request_id, "image_decode"):
             image = await self._decodes.run(latents)
-            return await asyncio.to_thread(encode_final, image, picture_format)
+            return await asyncio.to_thread(encode_final, image, picture_format, quality)
 
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None

@@ -87,6 +87,12 @@ class NotFound(GlimpseError):
     fault = "client"
 
 
+class ModelNotFound(NotFound):
+    """A name that no model here goes by."""
+
+    code = "model_not_found"
+
+
 class MethodNotAllowed(GlimpseError):
     code = "method_not_allowed"
     status = 405

@@ -202,7 +202,7 @@ class _Generation:
         request, stages = self._request, self._stages
         if request.full_quality:
             return await stages.image_codec.decode(
-                request.request_id, latents, request.output_format
+                request.request_id, latents, request.output_format, request.output_quality
             )
         return await stages.preview_decoder.decode(request.request_id, latents, request.final)
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from glimpse.errors import invalid
 from glimpse.ports import Picture
-from glimpse.request import FINAL_QUALITY, PreviewSpec
+from glimpse.request import PreviewSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,9 @@ MAX_INPUT_PIXELS = 64 * 2**20  # a small file can unfold to gigabytes
 PNG_OPTIONS = {"compress_level": 1}  # a little larger, several times sooner
 
 
-def encode_final(image: Image.Image, picture_format: str) -> Picture:
-    return _encode(image, picture_format, FINAL_QUALITY)
+def encode_final(image: Image.Image, picture_format: str, quality: int) -> Picture:
+    """A finished picture; `quality`, 0 to 100, is of JPEG and WebP."""
+    return _encode(image, picture_format, quality)
 
 
 def encode_preview(image: Image.Image, spec: PreviewSpec) -> Picture:
@@ -53,6 +54,27 @@ def check_input(data: bytes, field: str = "image_url") -> None:
     """Raises `InvalidRequest`, about a field, for what is no picture, or a damaged one."""
     with _opened(data, field) as image:
         image.load()
+
+
+def upright_size(data: bytes, field: str = "image_url") -> tuple[int, int]:
+    """Width and height of a picture as it is used. Raises `InvalidRequest`."""
+    with _opened(data, field) as image:
+        return ImageOps.exif_transpose(image).size
+
+
+def mask_of_transparent(data: bytes, size: tuple[int, int], field: str = "mask_url") -> bytes:
+    """A picture as a mask, PNG: white where it is fully transparent, else black. It must have some
+    transparency to tell, and the width and height `size`. Raises `InvalidRequest`.
+    """
+    with _opened(data, field) as image:
+        if not image.has_transparency_data:
+            raise invalid(field, "has no alpha channel; what is fully transparent is edited")
+        alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
+    if alpha.size != size:
+        raise invalid(field, "must be as wide and as high as the picture")
+    buffer = io.BytesIO()
+    alpha.point(lambda value: 0 if value else 255, "1").save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def open_inputs(

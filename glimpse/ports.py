@@ -130,7 +130,11 @@ class PreviewDecoder(Stage, Protocol):
 
 
 class ImageCodec(Stage, Protocol):
-    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture: ...
+    async def decode(
+        self, request_id: str, latents: Latents, picture_format: str, quality: int
+    ) -> Picture:
+        """The finished picture; `quality`, 0 to 100, is of JPEG and WebP."""
+        ...
 
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None

@@ -55,11 +55,14 @@ IGNORED_FIELDS = frozenset(
 
 REQUEST_ID = r"[\x21-\x7e]{1,64}"  # visible ASCII: it goes into headers and log lines
 MAX_SEED = 2**32 - 1
+MAX_STEPS = 100
+MAX_PICTURES = 4  # of one request
+MAX_PROMPT_LENGTH = 2000  # characters
 MAX_PROBLEMS = 20  # told of one input; a body can have a million
 LCM_MAX_STEPS = 50  # the grid that LCM models are distilled on; diffusers' original_inference_steps
 MIN_SIDE_LATENTS = 4
 DEFAULT_STRENGTH = 0.6
-FINAL_QUALITY = 95  # of JPEG and WebP, 1 to 100
+DEFAULT_OUTPUT_QUALITY = 95  # of JPEG and WebP; 100 is the best
 
 
 class ImageSize(BaseModel):
@@ -81,11 +84,11 @@ class GenerationInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    prompt: str = Field(min_length=1, max_length=2000, description="What to draw.")
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_LENGTH, description="What to draw.")
     negative_prompt: str | None = Field(
-        None, max_length=2000, description="What to avoid; empty means none."
+        None, max_length=MAX_PROMPT_LENGTH, description="What to avoid; empty means none."
     )
-    num_inference_steps: int | None = Field(None, ge=1, le=100)
+    num_inference_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
     guidance_scale: float | None = Field(
         None, ge=0, le=20, description="Above 1, classifier-free guidance is used."
     )
@@ -97,7 +100,7 @@ class GenerationInput(BaseModel):
     )
     width: int | None = Field(None, ge=1, le=16384)
     height: int | None = Field(None, ge=1, le=16384)
-    num_images: int = Field(1, ge=1, le=4, description="A job each, with seed, seed+1 …")
+    num_images: int = Field(1, ge=1, le=MAX_PICTURES, description="A job each, with seed, seed+1 …")
     image_url: str | None = Field(
         None, description="A picture to start from, as a data URI: image to image."
     )
@@ -145,12 +148,16 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class PreviewSpec:
-    """How previews are wanted: every so many steps, so encoded. `size`: longest side, pixels."""
+    """How previews are wanted: every so many steps, so encoded. `size`: longest side, pixels.
+
+    With a `count` there are so many instead, spread over the steps.
+    """
 
     every: int
     format: str
     quality: int
     size: int
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +182,7 @@ class GenerationRequest:
     mask: bytes | None = None
     strength: float = 1.0
     full_quality: bool = True
+    output_quality: int = DEFAULT_OUTPUT_QUALITY
 
     @property
     def steps(self) -> int:
@@ -186,7 +194,7 @@ class GenerationRequest:
     @property
     def final(self) -> PreviewSpec:
         """The final picture, where the decoder of previews makes it."""
-        return PreviewSpec(0, self.output_format, FINAL_QUALITY, max(self.width, self.height))
+        return PreviewSpec(0, self.output_format, self.output_quality, max(self.width, self.height))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -200,7 +208,12 @@ class GenerationRequest:
 
     @property
     def preview_steps(self) -> frozenset[int]:
-        """Steps (from 1) whose estimate is shown: the first and every multiple before the last."""
+        """Steps (from 1) whose estimate is shown: the first and every multiple before the last; or
+        so many before the last, evenly spread.
+        """
+        if self.preview.count is not None:
+            count = min(self.preview.count, self.steps - 1)
+            return frozenset(self.steps * (i + 1) // (count + 1) for i in range(count))
         if self.preview.every == 0:
             return frozenset()
         return frozenset({1, *range(self.preview.every, self.steps, self.preview.every)}) - {
@@ -225,12 +238,14 @@ def parse_request(
 
     Raises `InvalidRequest`, field by field.
     """
-    wanted = _validate(fields)
+    wanted = validate(GenerationInput, fields, IGNORED_FIELDS)
     width, height = _size(wanted, offer)
     steps = _given(wanted.num_inference_steps, offer.default_steps)
     scheduler = _given(wanted.scheduler, offer.default_scheduler)
-    if scheduler == "lcm" and steps > LCM_MAX_STEPS:
-        raise invalid("num_inference_steps", f"lcm takes at most {LCM_MAX_STEPS} steps")
+    if steps > max_steps(scheduler):
+        raise invalid(
+            "num_inference_steps", f"{scheduler} takes at most {max_steps(scheduler)} steps"
+        )
     strength = 1.0
     if wanted.image_url is not None:
         image = _picture("image_url", wanted.image_url, offer.max_input_bytes)
@@ -277,21 +292,38 @@ def parse_request(
     )
 
 
+def max_steps(scheduler: str) -> int:
+    return LCM_MAX_STEPS if scheduler == "lcm" else MAX_STEPS
+
+
 T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def _given(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def _validate(fields: Mapping[str, Any]) -> GenerationInput:
-    known = GenerationInput.model_fields
-    unknown = fields.keys() - known.keys() - IGNORED_FIELDS
+def validate(
+    model: type[Model],
+    fields: Mapping[str, Any],
+    ignored: frozenset[str],
+    *,
+    text: bool = False,
+) -> Model:
+    """Fields as a model has them; `text`: each comes as text, as in a form.
+
+    Raises `InvalidRequest`, with every problem, for values that are wrong and for fields that are
+    neither known nor ignored.
+    """
+    known = model.model_fields
+    unknown = fields.keys() - known.keys() - ignored
     problems = [
         _unknown(_printable(name), known) for name in sorted(unknown, key=str)[:MAX_PROBLEMS]
     ]
+    read = model.model_validate_strings if text else model.model_validate
     try:
-        wanted = GenerationInput.model_validate({k: v for k, v in fields.items() if k in known})
+        wanted = read({k: v for k, v in fields.items() if k in known})
     except ValidationError as failure:
         problems += problems_of(failure)
     if problems:
@@ -325,9 +357,7 @@ def _printable(part: int | str) -> str:
 
 def _size(wanted: GenerationInput, offer: Offer) -> tuple[int, int]:
     if isinstance(wanted.image_size, str):
-        aspect = PRESET_ASPECTS[wanted.image_size]
-        area = offer.default_width * offer.default_height
-        return nearest_size(math.sqrt(area * aspect), math.sqrt(area / aspect), offer)
+        return size_of_aspect(PRESET_ASPECTS[wanted.image_size], offer)
     if wanted.image_size is not None:
         width, height = wanted.image_size.width, wanted.image_size.height
     else:
@@ -342,6 +372,12 @@ def _size(wanted: GenerationInput, offer: Offer) -> tuple[int, int]:
             f"most {offer.max_pixels} pixels; the nearest valid size is {near[0]}x{near[1]}",
         )
     return width, height
+
+
+def size_of_aspect(aspect: float, offer: Offer) -> tuple[int, int]:
+    """The valid size nearest to an aspect, width to height, at the model's native area."""
+    area = offer.default_width * offer.default_height
+    return nearest_size(math.sqrt(area * aspect), math.sqrt(area / aspect), offer)
 
 
 def nearest_size(width: float, height: float, offer: Offer) -> tuple[int, int]:

@@ -212,6 +212,7 @@ class FakeImageCodec(FakeStage):
         self.encode_error: Exception | None = None
         self.encoded: list[tuple[bytes, int, int]] = []
         self.masks: list[bytes | None] = []
+        self.qualities: list[int] = []  # of the pictures decoded
         self.open = 0
         self.encoding_gate = _opened()
         self._gates: defaultdict[int, asyncio.Event] = defaultdict(_opened)
@@ -221,7 +222,10 @@ class FakeImageCodec(FakeStage):
         self._gates[seed] = asyncio.Event()
         return self._gates[seed]
 
-    async def decode(self, request_id: str, latents: Latents, picture_format: str) -> Picture:
+    async def decode(
+        self, request_id: str, latents: Latents, picture_format: str, quality: int
+    ) -> Picture:
+        self.qualities.append(quality)
         seed = int(latents[0, 0, 0])
         self.open += 1
         try:

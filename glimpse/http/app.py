@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from glimpse.errors import NotFound
-from glimpse.http import access, errors, generate, realtime
+from glimpse.http import access, errors, generate, openai, realtime
 from glimpse.http.access import AccessOptions
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.request_id import RequestIdMiddleware
@@ -46,6 +46,10 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
     errors.install(app)
     access.install(app, options.access, options.aliases)
     app.add_middleware(RequestIdMiddleware)
+    # Before the applications, whose paths, /{owner}/{alias}, its own look like.
+    app.include_router(
+        openai.router(service, options.aliases, options.max_body_bytes, options.ping_interval_s)
+    )
     known = [Depends(_known_alias(options.aliases))]
     for prefix, dependencies in (("", []), ("/{owner}/{alias}", known)):
         app.include_router(_page(prefix, options.page), dependencies=dependencies)

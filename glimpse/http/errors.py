@@ -1,4 +1,4 @@
-"""Every failure as an answer, of one shape."""
+"""Every failure as an answer, of the shape that the clients of its route know."""
 
 import json
 from collections.abc import Mapping
@@ -13,21 +13,24 @@ from starlette.types import Receive, Scope, Send
 from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound, Unauthorized
 from glimpse.http.leaving import CLIENT_CLOSED_REQUEST, ClientGone
 from glimpse.http.request_id import HEADER
+from glimpse.protocols import openai
 
 
-def answer(error: GlimpseError, headers: Mapping[str, str] | None = None) -> Response:
-    """`detail` and `message` both, because fal's Python client shows the one and its JavaScript
-    client the other. ASCII, so that a lone surrogate in a key can be named at all.
-    """
-    fields = {"detail": error.detail, "message": error.message, "error_type": error.code}
+def answer(path: str, error: GlimpseError, headers: Mapping[str, str] | None = None) -> Response:
+    """ASCII, so that a lone surrogate in a key can be named at all."""
+    if openai.speaks(path):
+        status, fields = openai.status(error), openai.error_json(error)
+    else:
+        # `detail` and `message` both, because fal's Python client shows the one and its JavaScript
+        # client the other.
+        status = error.status
+        fields = {"detail": error.detail, "message": error.message, "error_type": error.code}
     headers = dict(headers or {})
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    return Response(
-        json.dumps(fields), error.status, headers=headers, media_type="application/json"
-    )
+    return Response(json.dumps(fields), status, headers=headers, media_type="application/json")
 
 
 async def refuse(error: GlimpseError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,30 +39,31 @@ async def refuse(error: GlimpseError, scope: Scope, receive: Receive, send: Send
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": ""})
     else:
-        await answer(error)(scope, receive, send)
+        await answer(scope["path"], error)(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:
     async def ours(request: Request, error: Any) -> Response:
-        return answer(error)
+        return answer(request.url.path, error)
 
     async def routing(request: Request, error: Any) -> Response:
-        path = request.url.path[:100]
+        path = request.url.path
         if error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "")
             message = (
                 f"{request.method[:20]} is not served here; use {allowed or 'another method'}."
             )
-            return answer(MethodNotAllowed(message), error.headers)
+            return answer(path, MethodNotAllowed(message), error.headers)
         if error.status_code == 404:
-            return answer(NotFound(f"There is nothing at {path}; GET /docs lists what there is."))
+            message = f"There is nothing at {path[:100]}; GET /docs lists what there is."
+            return answer(path, NotFound(message))
         fields = {"detail": error.detail, "message": error.detail, "error_type": "http_error"}
         return JSONResponse(fields, error.status_code, headers=error.headers)
 
     async def unforeseen(request: Request, error: Exception) -> Response:
         # This goes out past the middleware that sets the header elsewhere. Starlette raises the
         # error again afterwards, for the server's log.
-        return answer(GlimpseError(), {HEADER: request.state.request_id})
+        return answer(request.url.path, GlimpseError(), {HEADER: request.state.request_id})
 
     async def gone(request: Request, error: Any) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)

@@ -1,7 +1,7 @@
 """POST / and POST /stream: a generation as one JSON answer, or as server-sent events."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from fastapi import APIRouter
@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from glimpse.errors import GlimpseError
-from glimpse.event_log import Cancelled, EventLog, Failed, Final
+from glimpse.event_log import Cancelled, Event, EventLog, Failed, Final
 from glimpse.http.body import read_json_object
 from glimpse.http.leaving import ClientGone, unless_gone
 from glimpse.http.service import Service
@@ -53,19 +53,23 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
     )
     async def stream(request: Request) -> Response:
         """Previews while the picture is being made, then the picture, as server-sent events."""
-        return EventStream(service, await parse(request), ping_interval_s)
+        wanted = await parse(request)
+        return EventStream(
+            service, wanted, ping_interval_s, lambda event: sse.encode(event, wanted)
+        )
 
     @routes.post(prefix or "/", openapi_extra=INPUT_SCHEMA, response_class=JSONResponse)
     async def run(request: Request) -> Response:
         """The finished picture as one JSON answer."""
         wanted = await parse(request)
-        final = await unless_gone(request.receive, _final(service, wanted))
+        final = await unless_gone(request.receive, final_event(service, wanted))
         return JSONResponse(sse.final_json(final, wanted))
 
     return routes
 
 
-async def _final(service: Service, request: GenerationRequest) -> Final:
+async def final_event(service: Service, request: GenerationRequest) -> Final:
+    """Makes the pictures. Raises what kept them from being made."""
     async with service.generation(request, Priority.INTERACTIVE) as log:
         async for _, event in log.read():
             if isinstance(event, Failed):
@@ -81,10 +85,14 @@ class StreamCutOff(Exception):
 
 
 class EventStream(Response):
-    """A generation as server-sent events. A client that leaves cancels it."""
+    """A generation as server-sent events, as `encode` has them. A client that leaves cancels it."""
 
     def __init__(
-        self, service: Service, request: GenerationRequest, ping_interval_s: float
+        self,
+        service: Service,
+        request: GenerationRequest,
+        ping_interval_s: float,
+        encode: Callable[[Event], bytes | None],
     ) -> None:
         super().__init__(media_type=sse.CONTENT_TYPE)
         del self.headers["content-length"]
@@ -93,6 +101,7 @@ class EventStream(Response):
         self._service = service
         self._request = request
         self._ping_interval_s = ping_interval_s
+        self._encode = encode
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._service.generation(self._request, Priority.INTERACTIVE) as log:
@@ -110,7 +119,7 @@ class EventStream(Response):
 
     async def _chunks(self, log: EventLog) -> AsyncGenerator[bytes, None]:
         async for _, event in log.read():
-            chunk = sse.encode(event, self._request)
+            chunk = self._encode(event)
             if chunk is not None:
                 yield chunk
             if isinstance(event, Failed | Cancelled):

@@ -84,7 +84,7 @@ async def test_a_final_picture_is_encoded_as_wanted(
     torch_thread: TorchThread, full_vae: FullVAE
 ) -> None:
     stage = ImageCoding(torch_thread, full_vae, max_batch_pixels=1)
-    made = await stage.decode("r", LATENTS[0], "png")
+    made = await stage.decode("r", LATENTS[0], "png", 95)
     [expected] = await torch_thread.run(full_vae.decode, LATENTS[:1])
     assert (made.content_type, made.width, made.height) == ("image/png", 64, 32)
     assert np.array_equal(np.asarray(picture(made.data)), np.asarray(expected))
@@ -110,7 +110,7 @@ async def test_a_stage_fails_by_its_name_and_says_what_is_wrong_with_an_input(
     of_another_model = LATENTS[0][:3]
     for failing, stage in (
         (previews.decode("r", of_another_model, SPEC), "preview_decode"),
-        (images.decode("r", of_another_model, "png"), "image_decode"),
+        (images.decode("r", of_another_model, "png", 95), "image_decode"),
     ):
         with pytest.raises(StageFailed) as caught:
             await failing

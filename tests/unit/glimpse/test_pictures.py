@@ -5,12 +5,20 @@ import random
 import zlib
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from glimpse import pictures
 from glimpse.errors import InvalidRequest
-from glimpse.pictures import check_input, encode_final, encode_preview, open_input
+from glimpse.pictures import (
+    check_input,
+    encode_final,
+    encode_preview,
+    mask_of_transparent,
+    open_input,
+    upright_size,
+)
 from glimpse.request import PreviewSpec
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -35,7 +43,7 @@ def opened(data: bytes) -> Image.Image:
 
 @pytest.mark.parametrize("picture_format", ["jpeg", "png", "webp"])
 def test_a_final_picture_is_what_it_says_it_is(picture_format: str) -> None:
-    picture = encode_final(striped(), picture_format)
+    picture = encode_final(striped(), picture_format, 95)
     assert picture.content_type == f"image/{picture_format}"
     assert (picture.width, picture.height) == (60, 40)
     image = opened(picture.data)
@@ -46,7 +54,15 @@ def test_a_final_picture_is_what_it_says_it_is(picture_format: str) -> None:
 
 def test_png_loses_nothing() -> None:
     image = striped()
-    assert opened(encode_final(image, "png").data).tobytes() == image.tobytes()
+    assert opened(encode_final(image, "png", 95).data).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("picture_format", ["jpeg", "webp"])
+def test_a_final_picture_is_as_good_as_wanted(picture_format: str) -> None:
+    noise = Image.effect_noise((64, 64), 80).convert("RGB")
+    sizes = [len(encode_final(noise, picture_format, quality).data) for quality in (0, 50, 100)]
+    assert sizes == sorted(set(sizes))
+    assert sizes[0] < sizes[2] / 4
 
 
 @pytest.mark.parametrize(
@@ -63,8 +79,10 @@ def test_quality_and_format_of_a_preview_are_as_wanted() -> None:
     noise = Image.effect_noise((64, 64), 80).convert("RGB")
     low, high = (encode_preview(noise, PreviewSpec(1, "jpeg", q, 512)) for q in (10, 90))
     assert len(low.data) < len(high.data) / 2
-    webp = encode_preview(noise, PreviewSpec(1, "webp", 70, 512))
-    assert (webp.content_type, opened(webp.data).format) == ("image/webp", "WEBP")
+    for picture_format in ("webp", "png"):
+        other = encode_preview(noise, PreviewSpec(1, picture_format, 70, 512))
+        assert other.content_type == f"image/{picture_format}"
+        assert opened(other.data).format == picture_format.upper()
 
 
 @pytest.mark.parametrize("picture_format", ["jpeg", "png", "webp"])
@@ -172,3 +190,66 @@ def test_a_damaged_picture_is_read_or_refused_and_nothing_else(picture_format: s
             open_input(bytes(data), 64, 64)
         except InvalidRequest:
             pass
+
+
+def turned(image: Image.Image, picture_format: str = "png") -> bytes:
+    """As a camera that was held upright saves it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved(image, picture_format, exif=exif)
+
+
+def test_the_size_of_a_picture_is_that_of_the_picture_turned_upright() -> None:
+    assert upright_size(saved(striped(), "webp")) == (60, 40)
+    assert upright_size(turned(striped(), "jpeg")) == (40, 60)
+
+
+def see_through(mode: str = "RGBA") -> Image.Image:
+    """Red, see-through in its left half, and of the rest a column only nearly opaque."""
+    image = Image.new("RGBA", (6, 4), (*RED, 255))
+    image.paste((*BLUE, 0), (0, 0, 3, 4))
+    image.paste((*BLUE, 1), (3, 0, 4, 4))
+    if mode == "P":
+        indices = Image.new("P", (6, 4), 1)
+        indices.putpalette([0, 0, 0, 255, 0, 0])
+        indices.paste(0, (0, 0, 3, 4))
+        indices.info["transparency"] = 0
+        return indices
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("picture_format", ["png", "webp"])
+def test_a_mask_is_white_just_where_it_was_fully_transparent(
+    mode: str, picture_format: str
+) -> None:
+    data = saved(see_through(mode), picture_format, lossless=True)
+    mask = opened(mask_of_transparent(data, (6, 4)))
+    assert mask.format == "PNG"
+    assert np.array_equal(np.asarray(mask.convert("L")), [[255] * 3 + [0] * 3] * 4)
+    check_input(mask_of_transparent(data, (6, 4)))
+
+
+def test_a_mask_is_turned_upright_as_its_picture_is() -> None:
+    mask = opened(mask_of_transparent(turned(see_through()), (4, 6))).convert("L")
+    assert np.array_equal(np.asarray(mask), [[255] * 4] * 3 + [[0] * 4] * 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P"])
+def test_a_mask_that_cannot_be_transparent_is_refused(mode: str) -> None:
+    with pytest.raises(InvalidRequest, match="'mask'.*has no alpha channel"):
+        mask_of_transparent(saved(Image.new(mode, (8, 8)), "png"), (8, 8), "mask")
+
+
+@pytest.mark.parametrize("size", [(6, 5), (4, 6), (12, 8)])
+def test_a_mask_of_another_size_than_its_picture_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(InvalidRequest, match="'mask'.*must be as wide"):
+        mask_of_transparent(saved(see_through(), "png"), size, "mask")
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", saved(striped(), "gif")])
+def test_what_is_no_picture_has_no_size_and_is_no_mask(data: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="'image'.*is not a picture"):
+        upright_size(data, "image")
+    with pytest.raises(InvalidRequest, match="'mask'.*is not a picture"):
+        mask_of_transparent(data, (60, 40), "mask")

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import itertools
 import json
 import math
 import random
@@ -19,8 +20,11 @@ from glimpse.request import (
     GenerationInput,
     GenerationRequest,
     PreviewSpec,
+    max_steps,
     nearest_size,
     parse_request,
+    size_of_aspect,
+    validate,
 )
 from tests.fakes import OFFER, make_request
 
@@ -286,6 +290,14 @@ def test_a_preset_is_an_aspect_at_the_models_native_area(
         assert size[0] / size[1] == pytest.approx(PRESET_ASPECTS[preset], rel=0.05)
 
 
+@pytest.mark.parametrize("aspect", [1 / 3, 0.5, 2 / 3, 1, 1.5, 3])
+def test_any_aspect_is_a_valid_size_at_the_models_native_area(aspect: float) -> None:
+    for offer in (OFFER, SDXL):
+        width, height = size_of_aspect(aspect, offer)
+        assert nearest_size(width, height, offer) == (width, height)
+        assert width / height == pytest.approx(aspect, rel=0.1)
+
+
 def test_a_size_can_be_given_in_two_ways_but_not_in_both() -> None:
     size = {"width": 64, "height": 200}
     for fields in (size, {"image_size": size}):
@@ -476,9 +488,59 @@ def test_with_an_input_picture_previews_count_the_steps_that_are_run() -> None:
     assert parse(image_url=PNG_URL, **fields).preview_steps == {1, 5}
 
 
+@pytest.mark.parametrize(
+    ("steps", "count", "shown"),
+    [
+        (20, 0, set()),
+        (20, 1, {10}),
+        (20, 2, {6, 13}),
+        (20, 3, {5, 10, 15}),
+        (4, 3, {1, 2, 3}),
+        (3, 3, {1, 2}),
+        (2, 3, {1}),
+        (1, 3, set()),
+    ],
+)
+def test_previews_by_their_number_are_spread_over_the_steps(
+    steps: int, count: int, shown: set[int]
+) -> None:
+    spec = PreviewSpec(every=1, format="jpeg", quality=70, size=512, count=count)
+    assert make_request(num_inference_steps=steps, preview=spec).preview_steps == shown
+    halved = make_request(num_inference_steps=2 * steps, preview=spec, image=PNG, strength=0.5)
+    assert halved.preview_steps == shown
+
+
+@pytest.mark.parametrize("steps", range(2, 101))
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_there_are_as_many_previews_as_wanted_before_the_last_step(steps: int, count: int) -> None:
+    spec = PreviewSpec(every=0, format="jpeg", quality=70, size=512, count=count)
+    shown = sorted(make_request(num_inference_steps=steps, preview=spec).preview_steps)
+    assert len(shown) == min(count, steps - 1)
+    gaps = [later - earlier for earlier, later in itertools.pairwise([0, *shown, steps])]
+    assert max(gaps) - min(gaps) <= 1
+
+
 def test_seeds_go_on_at_zero_after_the_largest() -> None:
     assert make_request(seed=5, num_images=3).seeds == (5, 6, 7)
     assert make_request(seed=MAX_SEED, num_images=2).seeds == (MAX_SEED, 0)
+
+
+def test_lcm_has_fewer_steps_than_the_others() -> None:
+    assert (max_steps("lcm"), max_steps("euler")) == (50, 100)
+
+
+def test_fields_that_come_as_text_are_read_as_what_they_say() -> None:
+    wanted = validate(
+        GenerationInput,
+        {"prompt": "7", "seed": "7", "guidance_scale": "1.5", "progress": "true", "old": "x"},
+        frozenset({"old"}),
+        text=True,
+    )
+    assert (wanted.prompt, wanted.seed, wanted.guidance_scale) == ("7", 7, 1.5)
+    assert wanted.progress is True
+    for wrong in ("", "seven", "7.5", "nan", "9" * 5000):
+        with pytest.raises(InvalidRequest, match="'seed'"):
+            validate(GenerationInput, {"prompt": "x", "seed": wrong}, frozenset(), text=True)
 
 
 # Anything at all

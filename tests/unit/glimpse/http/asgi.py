@@ -45,6 +45,7 @@ class Server:
         ping_interval_s: float = 5,
         realtime: RealtimeOptions = REALTIME,
         access: AccessOptions = ANYBODY,
+        max_body_bytes: int = 1000,
     ) -> None:
         self.stages = FakeStages()
         self.service = Service(
@@ -59,7 +60,7 @@ class Server:
         self.service.ready = ready
         options = AppOptions(
             aliases=("glimpse/miniature", "glimpse/other"),
-            max_body_bytes=1000,
+            max_body_bytes=max_body_bytes,
             ping_interval_s=ping_interval_s,
             realtime=realtime,
             page="<p>Draw!</p>",
@@ -144,7 +145,7 @@ class Exchange:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        lines = self.body.split(b"\n\n")
+        lines = self.body.split(b"\n")
         return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
 
     @property

@@ -1,0 +1,109 @@
+"""The OpenAI images API: POST /v1/images/generations and /v1/images/edits, GET /v1/models."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from glimpse.event_log import Event
+from glimpse.http.body import read_form, read_json_object
+from glimpse.http.generate import EventStream, final_event
+from glimpse.http.leaving import unless_gone
+from glimpse.http.service import Service
+from glimpse.pictures import mask_of_transparent, upright_size
+from glimpse.protocols import openai, sse
+from glimpse.protocols.openai import ImagesInput, ImagesRequest
+
+
+def _schema(media_type: str, pictures: dict[str, str]) -> dict[str, Any]:
+    """Of a route's input; `pictures` are the files beside the fields, by name."""
+    schema = ImagesInput.model_json_schema()
+    for name, description in pictures.items():
+        field = {"type": "string", "format": "binary", "description": description}
+        schema["properties"][name] = field
+    if pictures:
+        schema["required"].append("image")
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
+GENERATION_SCHEMA = _schema("application/json", {})
+EDIT_SCHEMA = _schema(
+    "multipart/form-data",
+    {
+        "image": "The picture to start from: JPEG, PNG or WebP.",
+        "mask": "As large as the picture. What is fully transparent in it is painted anew, the "
+        "rest kept. Left out: the whole picture is drawn again from what it shows.",
+    },
+)
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {}, sse.CONTENT_TYPE: {}}}
+}
+
+
+def router(
+    service: Service, models: Sequence[str], max_body_bytes: int, ping_interval_s: float
+) -> APIRouter:
+    """`models` are the names of the one model that is served."""
+    routes = APIRouter(prefix="/v1", tags=["openai"])
+    started = _now()
+
+    async def answer(request: Request, asked: ImagesRequest) -> Response:
+        fields = openai.generation_fields(asked, service.offer)
+        fields["request_id"] = request.state.request_id
+        wanted = openai.with_partials(await service.parse(fields), asked)
+        if not asked.stream:
+            final = await unless_gone(request.receive, final_event(service, wanted))
+            return JSONResponse(openai.images_json(final, wanted, asked, _now()))
+
+        def encode(event: Event) -> bytes | None:
+            return openai.encode(event, wanted, asked, _now())
+
+        return EventStream(service, wanted, ping_interval_s, encode)
+
+    @routes.post(
+        "/images/generations",
+        openapi_extra=GENERATION_SCHEMA,
+        response_class=Response,
+        responses=ANSWERS,
+    )
+    async def generate(request: Request) -> Response:
+        """Pictures of a prompt; with `stream`, partial ones while they are being made."""
+        fields = await read_json_object(request, max_body_bytes)
+        return await answer(request, openai.parse_generation(fields, models))
+
+    @routes.post(
+        "/images/edits", openapi_extra=EDIT_SCHEMA, response_class=Response, responses=ANSWERS
+    )
+    async def edit(request: Request) -> Response:
+        """Pictures that start from one that is sent, or replace a part of it."""
+        asked = openai.parse_edit(await read_form(request, max_body_bytes), models)
+        return await answer(request, await asyncio.to_thread(_with_pictures, asked))
+
+    @routes.get("/models", response_class=JSONResponse)
+    async def list_models() -> Response:
+        """The names of the model that is served."""
+        return JSONResponse(openai.models_json(models, started))
+
+    @routes.post("/models", include_in_schema=False)
+    async def no_model_is_made() -> Response:
+        # The path is one of an application too, owner/alias, which would be looked for in vain.
+        raise HTTPException(405, headers={"Allow": "GET"})
+
+    return routes
+
+
+def _with_pictures(asked: ImagesRequest) -> ImagesRequest:
+    """Looks into megabytes, perhaps: on a thread."""
+    assert asked.image is not None
+    size = upright_size(asked.image, "image")
+    mask = None if asked.mask is None else mask_of_transparent(asked.mask, size, "mask")
+    return openai.with_pictures(asked, size, mask)
+
+
+def _now() -> int:
+    return int(time.time())

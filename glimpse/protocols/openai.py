@@ -1,0 +1,344 @@
+"""The OpenAI images API: what its clients send, and what they are told."""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from glimpse.errors import GlimpseError, InvalidRequest, ModelNotFound, invalid
+from glimpse.event_log import Event, Failed, Final, Preview
+from glimpse.ports import Picture
+from glimpse.request import (
+    DEFAULT_OUTPUT_QUALITY,
+    DEFAULT_STRENGTH,
+    MAX_PICTURES,
+    MAX_PROMPT_LENGTH,
+    GenerationRequest,
+    Offer,
+    PictureFormat,
+    max_steps,
+    size_of_aspect,
+    validate,
+)
+
+Operation = Literal["image_generation", "image_edit"]
+
+PATHS = ("/v1/images", "/v1/models")
+
+# Fields of OpenAI's own that mean nothing here, and change nothing that a client would miss.
+IGNORED_FIELDS = frozenset(
+    {"complexity", "input_fidelity", "moderation", "safety_identifier", "style", "user"}
+)
+
+# Names that programs have written into them; they mean the model that is served.
+OPENAI_MODEL = re.compile(r"(dall-e|gpt-image|chatgpt-image)-[\w.-]+")
+
+# How many times the model's own number of steps is run.
+STEPS_BY_QUALITY = {"low": 0.5, "medium": 1, "high": 2, "xhigh": 3, "max": 4}
+QUALITY_BY_NAME = {"auto": "medium", "standard": "medium", "hd": "high"}
+
+SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+MOST_OBLONG = 3.0  # width to height, or height to width
+PARTIAL_SIDE = 1024  # pixels; a PNG of noise is then just under what a decoder's answer may have
+
+# Nothing is metered, but clients have these fields typed as numbers.
+USAGE = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "output_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "total_tokens": 0,
+}
+
+PICTURES = ("image", "mask")  # the files of a form
+FIELD_NAMES = {"image_url": "image", "mask_url": "mask"}  # by the names they have further in
+
+
+class ImagesInput(BaseModel):
+    """What both routes take, as a client sends it; an edit has pictures beside it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_LENGTH, description="What to draw.")
+    model: str | None = Field(
+        None, description="A name of `GET /v1/models`, or OpenAI's of an image model."
+    )
+    n: int = Field(1, ge=1, le=MAX_PICTURES, description="Pictures; partial ones are of the first.")
+    size: str = Field(
+        "auto",
+        description="WIDTHxHEIGHT: the aspect, from 1:3 to 3:1, at the model's native area.",
+    )
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] = Field(
+        "auto", description="Half, once, twice, three or four times the model's steps."
+    )
+    background: Literal["auto", "opaque", "transparent"] = Field(
+        "auto", description="Pictures are opaque here; transparent is refused."
+    )
+    output_format: PictureFormat = "png"
+    output_compression: int | None = Field(
+        None, ge=0, le=100, description="The quality of JPEG and WebP; 100 is the best."
+    )
+    response_format: Literal["b64_json", "url"] = Field(
+        "b64_json", description="url: a data URI; not in a stream."
+    )
+    stream: bool = False
+    partial_images: int = Field(0, ge=0, le=3, description="With `stream`.")
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesRequest:
+    """What is wanted. `aspect` is width to height, None where the client leaves it open."""
+
+    operation: Operation
+    prompt: str
+    n: int
+    aspect: float | None
+    quality: str
+    output_format: str
+    output_quality: int
+    as_url: bool
+    stream: bool
+    partial_images: int
+    image: bytes | None = None
+    mask: bytes | None = None
+
+
+def parse_generation(fields: Mapping[str, Any], models: Collection[str]) -> ImagesRequest:
+    """What the body of `/v1/images/generations` asks for.
+
+    Raises `InvalidRequest`; `ModelNotFound` for a name that is not one of `models`, nor OpenAI's.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    return _request("image_generation", validate(ImagesInput, given, IGNORED_FIELDS), models)
+
+
+def parse_edit(parts: Iterable[tuple[str, str | bytes]], models: Collection[str]) -> ImagesRequest:
+    """What the form of `/v1/images/edits` asks for; a part that is a file has bytes.
+
+    Raises the same as `parse_generation`. The mask is left as the client sent it.
+    """
+    texts: dict[str, str | bytes] = {}
+    pictures: dict[str, bytes] = {}
+    for name, value in parts:
+        name = name.removesuffix("[]")  # of the members of a list, as which clients send pictures
+        known = name in PICTURES or name in ImagesInput.model_fields
+        if known and (name in texts or name in pictures):
+            raise invalid(name, "is given more than once; one is taken")
+        if name not in PICTURES:
+            if known and isinstance(value, bytes):
+                raise invalid(name, "must be text, not a file")
+            texts[name] = value
+        elif isinstance(value, bytes):
+            pictures[name] = value
+        else:
+            raise invalid(name, "must be a file")
+    wanted = validate(ImagesInput, texts, IGNORED_FIELDS, text=True)
+    if "image" not in pictures:
+        raise invalid("image", "Field required")
+    asked = _request("image_edit", wanted, models)
+    return replace(asked, image=pictures["image"], mask=pictures.get("mask"))
+
+
+def _request(operation: Operation, wanted: ImagesInput, models: Collection[str]) -> ImagesRequest:
+    if wanted.model is not None and wanted.model not in models:
+        if not OPENAI_MODEL.fullmatch(wanted.model):
+            raise ModelNotFound(f"No such model; this server has {', '.join(models)}.")
+    if wanted.background == "transparent":
+        raise invalid("background", "pictures are opaque here; leave it out")
+    if wanted.partial_images and not wanted.stream:
+        raise invalid("partial_images", "has a meaning only with stream; leave it out")
+    if wanted.stream and wanted.response_format == "url":
+        raise invalid("response_format", "is b64_json in a stream; leave it out")
+    compression = wanted.output_compression
+    if wanted.output_format == "png" and compression not in (None, 100):
+        raise invalid("output_compression", "has a meaning only with jpeg or webp; leave it out")
+    return ImagesRequest(
+        operation=operation,
+        prompt=wanted.prompt,
+        n=wanted.n,
+        aspect=_aspect(wanted.size),
+        quality=QUALITY_BY_NAME.get(wanted.quality, wanted.quality),
+        output_format=wanted.output_format,
+        output_quality=DEFAULT_OUTPUT_QUALITY if compression is None else compression,
+        as_url=wanted.response_format == "url",
+        stream=wanted.stream,
+        partial_images=wanted.partial_images,
+    )
+
+
+def _aspect(size: str) -> float | None:
+    if size == "auto":
+        return None
+    sides = SIZE.fullmatch(size)
+    aspect = int(sides[1]) / int(sides[2]) if sides else 0.0
+    if not 1 / MOST_OBLONG <= aspect <= MOST_OBLONG:
+        raise invalid("size", "must be auto or WIDTHxHEIGHT, with an aspect from 1:3 to 3:1")
+    return aspect
+
+
+def with_pictures(asked: ImagesRequest, size: tuple[int, int], mask: bytes | None) -> ImagesRequest:
+    """An edit with the mask as ours are, white where to paint. Where the aspect is left open, it is
+    that of the picture, whose width and height are `size`.
+    """
+    width, height = size
+    aspect = min(max(width / height, 1 / MOST_OBLONG), MOST_OBLONG)
+    return replace(asked, aspect=aspect if asked.aspect is None else asked.aspect, mask=mask)
+
+
+def generation_fields(asked: ImagesRequest, offer: Offer) -> dict[str, Any]:
+    """The fields of `parse_request` that say the same."""
+    fields: dict[str, Any] = {
+        "prompt": asked.prompt,
+        "num_images": asked.n,
+        "num_inference_steps": _steps(asked, offer),
+        "output_format": asked.output_format,
+    }
+    if asked.aspect is not None:
+        fields["width"], fields["height"] = size_of_aspect(asked.aspect, offer)
+    if asked.image is not None:
+        fields["image_url"] = _data_uri(asked.image)
+        if asked.mask is not None:
+            fields |= {"mask_url": _data_uri(asked.mask), "strength": 1.0}
+    return fields
+
+
+def _steps(asked: ImagesRequest, offer: Offer) -> int:
+    steps = round(offer.default_steps * STEPS_BY_QUALITY[asked.quality])
+    # Of an edit without a mask only a part of the steps is run, and one must be left.
+    least = 1 if asked.image is None or asked.mask is not None else math.ceil(1 / DEFAULT_STRENGTH)
+    return min(max(steps, least), max_steps(offer.default_scheduler))
+
+
+def with_partials(request: GenerationRequest, asked: ImagesRequest) -> GenerationRequest:
+    """The request with what no field of `parse_request` can say: partial pictures by their number,
+    encoded like the finished one, and how well that is encoded.
+    """
+    previews = replace(
+        request.preview,
+        every=0,
+        count=asked.partial_images,
+        format=asked.output_format,
+        size=PARTIAL_SIDE,
+    )
+    return replace(request, preview=previews, output_quality=asked.output_quality)
+
+
+def encode(
+    event: Event, request: GenerationRequest, asked: ImagesRequest, now: int
+) -> bytes | None:
+    """An event as it goes to the client at `now`, in seconds since 1970: a server-sent event for
+    each picture in it. None for events that it does not see.
+    """
+    match event:
+        case Preview():
+            return _sent(
+                f"{asked.operation}.partial_image",
+                _base64(event.picture),
+                {"partial_image_index": sorted(request.preview_steps).index(event.step)},
+                _told(request, asked, now),
+            )
+        case Final():
+            told = _told(request, asked, now)
+            return b"".join(
+                _sent(f"{asked.operation}.completed", _base64(picture), {"usage": USAGE}, told)
+                for picture in event.pictures
+            )
+        case Failed():
+            return _sent("error", error_json(event.error))
+        case _:
+            return None
+
+
+def _sent(kind: str, *parts: Mapping[str, Any]) -> bytes:
+    fields = {"type": kind}
+    for part in parts:
+        fields |= part
+    data = json.dumps(fields, separators=(",", ":"))
+    return f"event: {kind}\ndata: {data}\n\n".encode("ascii")
+
+
+def _told(request: GenerationRequest, asked: ImagesRequest, now: int) -> dict[str, Any]:
+    return {"created_at": now, **_properties(request, asked)}
+
+
+def _properties(request: GenerationRequest, asked: ImagesRequest) -> dict[str, Any]:
+    """As they turned out: no `auto` among them."""
+    return {
+        "size": f"{request.width}x{request.height}",
+        "quality": asked.quality,
+        "background": "opaque",
+        "output_format": asked.output_format,
+    }
+
+
+def images_json(
+    final: Final, request: GenerationRequest, asked: ImagesRequest, now: int
+) -> dict[str, Any]:
+    """The whole answer without a stream."""
+    return {
+        "created": now,
+        "data": [
+            {"url": _data_uri(picture.data, picture.content_type)}
+            if asked.as_url
+            else _base64(picture)
+            for picture in final.pictures
+        ],
+        "usage": USAGE,
+        **_properties(request, asked),
+    }
+
+
+def _base64(picture: Picture) -> dict[str, str]:
+    return {"b64_json": base64.b64encode(picture.data).decode("ascii")}
+
+
+def _data_uri(data: bytes, content_type: str = "image/png") -> str:
+    """What is really in it only matters where a client is to read it."""
+    return f"data:{content_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def models_json(models: Collection[str], created: int) -> dict[str, Any]:
+    return {
+        "object": "list",
+        "data": [
+            {
+                "id": name,
+                "object": "model",
+                "created": created,
+                "owned_by": name.partition("/")[0],
+            }
+            for name in models
+        ],
+    }
+
+
+def speaks(path: str) -> bool:
+    """Whether what is at a path is answered in OpenAI's words, errors too."""
+    return any(path == root or path.startswith(f"{root}/") for root in PATHS)
+
+
+def status(error: GlimpseError) -> int:
+    """OpenAI's for bad input is 400."""
+    return 400 if isinstance(error, InvalidRequest) else error.status
+
+
+def error_json(error: GlimpseError) -> dict[str, Any]:
+    """`param` is the first field that is wrong, by the client's name for it."""
+    param = None
+    if isinstance(error, InvalidRequest):
+        error = InvalidRequest([{**p, "loc": _names(p["loc"])} for p in error.problems])
+        names = [part for part in error.problems[0]["loc"] if part != "body"]
+        param = ".".join(map(str, names)) or None
+    kind = "server_error" if error.fault == "server" else "invalid_request_error"
+    if error.status == 429:
+        kind = "rate_limit_error"
+    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}
+
+
+def _names(place: Iterable[Any]) -> list[Any]:
+    return [FIELD_NAMES.get(part, part) for part in place]
