@@ -24,3 +24,13 @@ class SessionRouter(ConsistentHashRouter):  # type: ignore[misc]
             )
             return ranked
         return [random.sample(list(candidate_replicas), min(2, len(candidate_replicas)))]
+
+    def _get_pending_request_matching_internal_request_id(
+        self, request_metadata: Any = None
+    ) -> Any | None:
+        """The call that a replica was found for. Ray's own goes by the request that a call belongs
+        to, and of several calls that one request makes at once all but the first wait for ever."""
+        for pending in self._pending_requests_to_fulfill:
+            if pending.metadata is request_metadata and not pending.future.done():
+                return pending
+        return None

@@ -5,13 +5,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, NoReturn
 
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from glimpse.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-
-MAX_PARTS = 32  # files, and texts, of a form
-MAX_TEXT_BYTES = 64 * 2**10  # of one text of a form
+from glimpse.protocols import form
+from glimpse.protocols.form import Part
 
 
 async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
@@ -25,40 +23,21 @@ async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
         body = b"".join([chunk async for chunk in _chunks(request, max_bytes)])
         fields = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise _unreadable("is not valid JSON (NaN and Infinity are not either)") from None
+        raise _not_an_object("is not valid JSON (NaN and Infinity are not either)") from None
     if not isinstance(fields, dict):
-        raise _unreadable('must be a JSON object, such as {"prompt": "a lighthouse"}')
+        raise _not_an_object('must be a JSON object, such as {"prompt": "a lighthouse"}')
     return fields
 
 
-async def read_form(request: Request, max_bytes: int) -> list[tuple[str, str | bytes]]:
-    """The parts of a multipart form, in their order: of a file its bytes, of any other its text.
-    Raises the same as `read_json_object`.
-    """
-    if _content_type(request) != "multipart/form-data":
-        raise UnsupportedMediaType("Send a form, with content-type: multipart/form-data.")
-    try:
-        async with aclosing(_chunks(request, max_bytes)) as chunks:
-            form = await MultiPartParser(
-                request.headers,
-                chunks,
-                max_files=MAX_PARTS,
-                max_fields=MAX_PARTS,
-                max_part_size=MAX_TEXT_BYTES,
-            ).parse()
-    except (MultiPartException, ValueError):  # the latter of a charset that is none for text
-        raise _unreadable(
-            f"is not a valid form, of at most {MAX_PARTS} files and {MAX_PARTS} texts, none "
-            f"of more than {MAX_TEXT_BYTES} bytes",
-            "form_invalid",
-        ) from None
-    try:
-        return [
-            (name, part if isinstance(part, str) else await part.read())
-            for name, part in form.multi_items()
-        ]
-    finally:
-        await form.close()
+async def read_form(request: Request, max_bytes: int) -> list[Part]:
+    """The parts of a multipart form, in their order. Raises the same as `read_json_object`."""
+    if _content_type(request) != form.CONTENT_TYPE:
+        raise UnsupportedMediaType(f"Send a form, with content-type: {form.CONTENT_TYPE}.")
+    parser = form.FormParser(request.headers["content-type"])
+    async with aclosing(_chunks(request, max_bytes)) as chunks:
+        async for chunk in chunks:
+            parser.feed(chunk)
+    return parser.parts()
 
 
 def _content_type(request: Request) -> str:
@@ -82,5 +61,5 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def _unreadable(message: str, kind: str = "json_invalid") -> InvalidRequest:
-    return InvalidRequest([{"loc": ["body"], "msg": message, "type": kind}])
+def _not_an_object(message: str) -> InvalidRequest:
+    return InvalidRequest([{"loc": ["body"], "msg": message, "type": "json_invalid"}])

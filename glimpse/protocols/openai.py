@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from glimpse.errors import GlimpseError, InvalidRequest, ModelNotFound, invalid
 from glimpse.event_log import Event, Failed, Final, Preview
 from glimpse.ports import Picture
+from glimpse.protocols.form import Part
 from glimpse.request import (
     DEFAULT_OUTPUT_QUALITY,
     DEFAULT_STRENGTH,
@@ -117,8 +118,8 @@ def parse_generation(fields: Mapping[str, Any], models: Collection[str]) -> Imag
     return _request("image_generation", validate(ImagesInput, given, IGNORED_FIELDS), models)
 
 
-def parse_edit(parts: Iterable[tuple[str, str | bytes]], models: Collection[str]) -> ImagesRequest:
-    """What the form of `/v1/images/edits` asks for; a part that is a file has bytes.
+def parse_edit(parts: Iterable[Part], models: Collection[str]) -> ImagesRequest:
+    """What the form of `/v1/images/edits` asks for.
 
     Raises the same as `parse_generation`. The mask is left as the client sent it.
     """

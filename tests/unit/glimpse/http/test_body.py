@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import random
 
 import pytest
 
-from glimpse.http.body import MAX_PARTS, MAX_TEXT_BYTES
 from tests.unit.glimpse.http.asgi import INPUT, JSON, Exchange, Server
+from tests.unit.glimpse.protocols.test_form import END, part
 
 LIMIT = 1000  # of the server in asgi.py
 
@@ -102,44 +101,6 @@ EDITS = "/v1/images/edits"
 FORM = {"content-type": "multipart/form-data; boundary=b"}
 
 
-def part(name: str, content: bytes, *, file: bool = False) -> bytes:
-    kind = b'; filename="f"' if file else b""
-    head = b'--b\r\nContent-Disposition: form-data; name="%b"%b\r\n\r\n' % (name.encode(), kind)
-    return head + content + b"\r\n"
-
-
-END = b"--b--\r\n"
-
-
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        (part("prompt", b"x") + END, "multipart/form-data"),
-        (part("prompt", b"x") + END, "multipart/form-data; boundary="),
-        (part("prompt", b"x") + END, "multipart/form-data; boundary=" + "b" * 1000),
-        (part("prompt", b"x") + END, "multipart/form-data; boundary=b; charset=undefined"),
-        (b"prompt=x", FORM["content-type"]),
-        (b"--b\r\n\r\nnameless\r\n" + END, FORM["content-type"]),
-        (b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n" + END, FORM["content-type"]),
-        (b"--b\r\n: x\r\n\r\nx\r\n" + END, FORM["content-type"]),
-        (b"".join([part("n", b"1")] * (MAX_PARTS + 1)) + END, FORM["content-type"]),
-        (b"".join([part("m", b"", file=True)] * (MAX_PARTS + 1)) + END, FORM["content-type"]),
-        (part("prompt", b"x" * (MAX_TEXT_BYTES + 1)) + END, FORM["content-type"]),
-    ],
-)
-async def test_a_form_that_cannot_be_read_is_bad_input(body: bytes, kind: str) -> None:
-    server = Server(max_body_bytes=10**6)
-    answer = await server.ask("POST", EDITS, content=body, headers={"content-type": kind})
-    assert answer.status_code == 400
-    assert "is not a valid form" in answer.json()["error"]["message"]
-
-
-@pytest.mark.parametrize("body", [b"", END, part("prompt", b"x"), part("prompt", b"\xff") + END])
-async def test_a_form_that_lacks_something_is_bad_input(body: bytes) -> None:
-    answer = await Server().ask("POST", EDITS, content=body, headers=FORM)
-    assert answer.status_code == 400
-
-
 @pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", ""])
 async def test_what_is_not_sent_as_a_form_is_a_415(kind: str) -> None:
     answer = await Server().ask("POST", EDITS, content=b"x", headers={"content-type": kind})
@@ -164,18 +125,3 @@ async def test_a_form_is_read_in_any_number_of_chunks() -> None:
         exchange = await Exchange(Server().app, EDITS, *chunks, headers=FORM).ended()
         assert exchange.status == 400
         assert json.loads(exchange.body)["error"]["param"] == "image"  # the rest was understood
-
-
-async def test_a_damaged_form_is_read_or_refused_and_nothing_else() -> None:
-    chance = random.Random(7)
-    server = Server()
-    whole = part("prompt", b"x") + part("n", b"1") + part("image", b"no picture", file=True) + END
-    seen = set()
-    for _ in range(300):
-        body = bytearray(whole)
-        for _ in range(chance.randrange(1, 6)):
-            body[chance.randrange(len(body))] = chance.randrange(256)
-        answer = await server.ask("POST", EDITS, content=bytes(body), headers=FORM)
-        assert answer.status_code == 400
-        seen.add(answer.json()["error"]["param"])
-    assert {None, "image", "n"} <= seen
