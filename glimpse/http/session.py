@@ -44,7 +44,7 @@ class Session:
         self._waiting: deque[Wanted] = deque()
         self._arrived = asyncio.Event()
         self._making: asyncio.Task[None] | None = None
-        self._stopped_one = False  # the job before this one was overtaken
+        self._overtakable = False
         self._unsent: deque[Result | str] = deque()
         self._made = asyncio.Event()
         self._dropped = 0
@@ -63,7 +63,8 @@ class Session:
             self._dropped += 1
         self._waiting.append(wanted)
         self._arrived.set()
-        if self._max_buffering == 1 and self._making is not None and not self._stopped_one:
+        if self._max_buffering == 1 and self._overtakable:
+            assert self._making is not None
             self._making.cancel()
 
     def tell(self, error: GlimpseError, request_id: str | None) -> None:
@@ -73,22 +74,25 @@ class Session:
 
     async def run(self) -> None:
         """Makes what is asked for, until cancelled."""
+        stopped = False  # the job before was overtaken
         while True:
             await self._arrived.wait()
             wanted = self._waiting.popleft()
             if not self._waiting:
                 self._arrived.clear()
             self._making = asyncio.create_task(self._make(wanted))
+            self._overtakable = not stopped
             try:
                 await asyncio.wait({self._making})
-                self._stopped_one = self._making.cancelled()
-                self._dropped += self._stopped_one
-                if not self._stopped_one:
+                stopped = self._making.cancelled()
+                self._dropped += stopped
+                if not stopped:
                     self._making.result()
             finally:
                 self._making.cancel()
                 await asyncio.wait({self._making})
                 self._making = None
+                self._overtakable = False
 
     async def frames(self) -> list[Frame]:
         """What is to be sent next, once there is something."""
@@ -106,6 +110,8 @@ class Session:
         try:
             async with self._service.generation(request, Priority.REALTIME, self._memory) as log:
                 async for _, event in log.read():
+                    if isinstance(event, Final | Failed):
+                        self._overtakable = False  # there is nothing left to stop
                     if isinstance(event, Preview | Final):
                         self._send(Result(wanted, event))
                     elif isinstance(event, Failed):
