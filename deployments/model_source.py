@@ -1,7 +1,7 @@
 """The model's settings, as the families take them. Loads torch: for the stages alone."""
 
 from config.settings import ModelSettings
-from glimpse.families.sdxl import ModelSource
+from glimpse.families.source import ModelSource
 
 
 def model_source(settings: ModelSettings) -> ModelSource:

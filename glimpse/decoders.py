@@ -10,7 +10,7 @@ from PIL import Image
 
 from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import EncodedImage
-from glimpse.families.sdxl import ModelSource
+from glimpse.families.source import ModelSource
 from glimpse.ports import Latents
 from glimpse.tensors import from_array, to_array
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from config.settings import ROOT
 from glimpse.engine.loop import Engine
 from glimpse.families.conditioning import Conditioning
-from glimpse.families.sdxl import ModelSource, SDXLNetwork, SDXLTextEncoder, Tuning
+from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder, Tuning
+from glimpse.families.source import ModelSource
 from glimpse.ports import DenoiseOptions, Priority, StepEvent
 from glimpse.torch_thread import TorchThread
 from tests.unit.glimpse.engine.oracle import PROMPT, SCHEDULERS, make_job, theirs

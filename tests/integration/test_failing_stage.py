@@ -46,7 +46,7 @@ def test_a_stage_that_raises_ends_a_stream_with_its_error(application: Applicati
     assert error["code"] == "stage_failed" and error["request_id"]
     assert "image_decode" in error["message"]
     assert "channels" not in json.dumps(events)  # what the stage raised is for the log
-    assert "RuntimeError" in application.logs()
+    eventually(lambda: "RuntimeError" in application.logs())
 
 
 def test_a_stage_that_raises_fails_a_plain_request_and_nothing_is_left_running(

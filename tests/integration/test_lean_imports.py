@@ -9,7 +9,7 @@ import torch
 
 from config.settings import ROOT
 from glimpse.decoders import TinyVAE
-from glimpse.families.sdxl import ModelSource
+from glimpse.families.source import ModelSource
 from tests.integration.conftest import MODEL
 
 DECODER = f"""
@@ -18,7 +18,7 @@ from hashlib import sha256
 import numpy as np
 import torch
 from glimpse.decoders import FullVAE, TinyVAE
-from glimpse.families.sdxl import ModelSource
+from glimpse.families.source import ModelSource
 from glimpse.lean_imports import lean_imports
 torch.set_num_threads(1)
 torch.set_grad_enabled(False)

@@ -12,7 +12,8 @@ from glimpse.torch_thread import TorchThread
 
 if TYPE_CHECKING:
     from glimpse.decoders import FullVAE, TinyVAE
-    from glimpse.families.sdxl import ModelSource, SDXLNetwork, SDXLTextEncoder
+    from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
+    from glimpse.families.source import ModelSource
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source(tiny_sdxl: Path) -> ModelSource:
     import torch
 
-    from glimpse.families.sdxl import ModelSource
+    from glimpse.families.source import ModelSource
 
     return ModelSource(str(tiny_sdxl), None, None, torch.float32, torch.device("cpu"))
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from glimpse.decoders import FullVAE, TinyVAE
 from glimpse.errors import InvalidRequest
-from glimpse.families.sdxl import ModelSource
+from glimpse.families.source import ModelSource
 from glimpse.pictures import open_inputs
 
 LATENTS, *OTHERS = np.random.default_rng(1).standard_normal((3, 4, 4, 8), np.float32)

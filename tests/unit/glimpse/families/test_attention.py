@@ -11,7 +11,8 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from glimpse.families import attention
 from glimpse.families.attention import TextLayers
 from glimpse.families.conditioning import Conditioning
-from glimpse.families.sdxl import ModelSource, SDXLNetwork, SDXLTextEncoder, Tuning
+from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder, Tuning
+from glimpse.families.source import ModelSource
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ import torch
 from glimpse.engine.job import Rows
 from glimpse.families.conditioning import Conditioning
 from glimpse.families.cuda_graphs import CudaGraphs
-from glimpse.families.sdxl import ModelSource, SDXLNetwork, SDXLTextEncoder, Tuning
+from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder, Tuning
+from glimpse.families.source import ModelSource
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from diffusers import StableDiffusionXLPipeline
 
 from glimpse.engine import reference, steps
 from glimpse.families.conditioning import Conditioning, EncodedImage
-from glimpse.families.sdxl import ModelSource, SDXLNetwork, SDXLTextEncoder
+from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
+from glimpse.families.source import ModelSource
 from tests.unit.glimpse.engine.oracle import make_job
 
 TEXTS = ["a red lighthouse", "", "w " * 200]

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from glimpse.engine.job import Rows
-from glimpse.families.sdxl import ModelSource, SDXLNetwork, Tuning
+from glimpse.families.sdxl import SDXLNetwork, Tuning
+from glimpse.families.source import ModelSource
 from glimpse.families.traced import Traced
 
 

@@ -1,0 +1,34 @@
+"""Where a model's weights are. Loads torch alone: decoders have no use for the rest of a family."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where weights are, a folder or a hub's name, and how to hold them."""
+
+    path: str
+    variant: str | None
+    revision: str | None
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, path: str, *, variant: str | None, revision: str | None, dtype: str, device: str
+    ) -> "ModelSource":
+        """From names; the device `auto` is cuda where this process has one."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(path, variant, revision, getattr(torch, dtype), torch.device(device))
+
+    def part(self, loader: Any, subfolder: str | None) -> Any:
+        """A part of a pipeline, ready to run: `loader` is a class of diffusers or transformers."""
+        options: dict[str, Any] = {"variant": self.variant, "revision": self.revision}
+        if subfolder is not None:
+            options["subfolder"] = subfolder
+        module = loader.from_pretrained(self.path, dtype=self.dtype, **options)
+        return module.to(self.device).eval()
