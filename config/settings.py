@@ -216,6 +216,9 @@ class RealtimeSettings(Settings):
     max_buffering: int = Field(
         8, ge=1, le=60, description="Messages that wait, where the client does not say how many."
     )
+    max_waiting_bytes: int = Field(
+        32 * 2**20, ge=0, description="Of the input pictures of messages that wait."
+    )
     idle_timeout_s: float = Field(300, gt=0, description="Without a message; then it is closed.")
     max_frame_bytes: int = Field(
         15 * 2**20, ge=1024, description="Of one message. Serve's proxy drops what is over 16 MiB."

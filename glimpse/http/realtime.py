@@ -33,6 +33,7 @@ NORMAL, POLICY_VIOLATION, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1008,
 
 MOST_BUFFERING = 60  # fal's clients let nobody ask for more
 BURST_S = 1.0
+FAREWELL_S = 5.0  # for a client to take the last words; one that does not read never would
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class RealtimeOptions:
 
     num_inference_steps: int
     max_buffering: int
+    max_waiting_bytes: int
     idle_timeout_s: float
     max_frame_bytes: int
     messages_per_s: float
@@ -131,11 +133,13 @@ class _Door:
 
     async def _end(self, ended: _Ended) -> None:
         try:
-            await self._websocket.send_text(
-                realtime.error_text(ended.error, ended.reason, request_id=None)
-            )
-            await self._websocket.close(ended.close_code, ended.reason)
-        except (WebSocketDisconnect, RuntimeError):  # the latter is starlette's, after a close
+            async with asyncio.timeout(FAREWELL_S):
+                await self._websocket.send_text(
+                    realtime.error_text(ended.error, ended.reason, request_id=None)
+                )
+                await self._websocket.close(ended.close_code, ended.reason)
+        # The second is starlette's, after a close.
+        except (WebSocketDisconnect, RuntimeError, TimeoutError):
             logger.info("the client was gone before it could be told: %s", ended.error)
 
     async def _session(self) -> None:
@@ -155,6 +159,7 @@ class _Door:
                     self._offer,
                     codec,
                     max_buffering=max_buffering,
+                    max_waiting_bytes=self._options.max_waiting_bytes,
                     max_unsent=self._options.max_unsent,
                 )
                 await _until_one_ends(

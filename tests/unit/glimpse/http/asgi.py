@@ -23,6 +23,7 @@ INPUT = {"prompt": "a lighthouse", "seed": 7, "request_id": "r1", "preview_every
 REALTIME = RealtimeOptions(
     num_inference_steps=2,
     max_buffering=2,
+    max_waiting_bytes=2000,
     idle_timeout_s=5,
     max_frame_bytes=1000,
     messages_per_s=100,

@@ -10,7 +10,6 @@ import msgpack
 from fastapi import FastAPI
 from starlette.types import Message
 
-
 NAMED = {"host": "test"}
 
 
@@ -67,6 +66,11 @@ class Socket:
     @property
     def accepted(self) -> bool:
         return bool(self.opened["type"] == "websocket.accept")
+
+    @property
+    def taken(self) -> bool:
+        """Whether the app has taken all that was sent."""
+        return self._to_app.empty()
 
     def send(self, frame: bytes | str | Mapping[str, Any]) -> None:
         """A frame, or a message in msgpack."""
