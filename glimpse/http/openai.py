@@ -11,7 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from glimpse.event_log import Event
+from glimpse.http import errors
 from glimpse.http.body import read_form, read_json_object
+from glimpse.http.errors import OpenAIErrorAnswer
 from glimpse.http.generate import EventStream, final_event
 from glimpse.http.leaving import unless_gone
 from glimpse.http.service import Service
@@ -41,7 +43,8 @@ EDIT_SCHEMA = _schema(
     },
 )
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/json": {}, sse.CONTENT_TYPE: {}}}
+    200: {"content": {"application/json": {}, sse.CONTENT_TYPE: {}}},
+    **errors.documented(*errors.OF_A_BODY, 400, 404, 504, model=OpenAIErrorAnswer),
 }
 
 
@@ -49,7 +52,8 @@ def router(
     service: Service, models: Sequence[str], max_body_bytes: int, ping_interval_s: float
 ) -> APIRouter:
     """`models` are the names of the one model that is served."""
-    routes = APIRouter(prefix="/v1", tags=["openai"])
+    failures = errors.documented(*errors.ANYWHERE, model=OpenAIErrorAnswer)
+    routes = APIRouter(prefix="/v1", tags=["openai"], responses=failures)
     started = _now()
 
     async def answer(request: Request, asked: ImagesRequest) -> Response:
