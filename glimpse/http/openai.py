@@ -1,6 +1,5 @@
 """The OpenAI images API: POST /v1/images/generations and /v1/images/edits, GET /v1/models."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from glimpse.http.errors import OpenAIErrorAnswer
 from glimpse.http.generate import EventStream, final_event
 from glimpse.http.leaving import unless_gone
 from glimpse.http.service import Service
-from glimpse.pictures import mask_of_transparent, upright_size
+from glimpse.pictures import mask_of_transparent, on_a_reader, upright_size
 from glimpse.protocols import openai, sse
 from glimpse.protocols.openai import ImagesInput, ImagesRequest
 
@@ -86,7 +85,7 @@ def router(
     async def edit(request: Request) -> Response:
         """Pictures that start from one that is sent, or replace a part of it."""
         asked = openai.parse_edit(await read_form(request, max_body_bytes), models)
-        return await answer(request, await asyncio.to_thread(_with_pictures, asked))
+        return await answer(request, await on_a_reader(_with_pictures, asked))
 
     @routes.get("/models", response_class=JSONResponse)
     async def list_models() -> Response:
@@ -102,7 +101,6 @@ def router(
 
 
 def _with_pictures(asked: ImagesRequest) -> ImagesRequest:
-    """Looks into megabytes, perhaps: on a thread."""
     assert asked.image is not None
     size = upright_size(asked.image, "image")
     mask = None if asked.mask is None else mask_of_transparent(asked.mask, size, "mask")

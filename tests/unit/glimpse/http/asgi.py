@@ -27,6 +27,7 @@ REALTIME = RealtimeOptions(
     idle_timeout_s=5,
     max_frame_bytes=1000,
     messages_per_s=100,
+    max_input_bytes_per_s=1e6,
     max_unsent=3,
     max_output_bytes=10_000,
     output_window_s=5,

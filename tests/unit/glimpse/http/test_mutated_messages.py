@@ -14,6 +14,7 @@ from tests.unit.glimpse.http.websocket import Socket
 ROOMY = {
     "max_frame_bytes": 2**20,
     "messages_per_s": 1e9,
+    "max_input_bytes_per_s": 1e12,
     "max_unsent": 10_000,
     "max_output_bytes": 2**40,
 }

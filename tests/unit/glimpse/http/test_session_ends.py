@@ -48,6 +48,26 @@ async def test_a_frame_that_is_too_large() -> None:
         assert (await socket.closed())[0] == 1009
 
 
+async def test_more_bytes_than_anybody_would_send() -> None:
+    async with realtime(server(max_input_bytes_per_s=1000)) as socket:
+        for _ in range(3):  # two seconds' worth may come at once
+            socket.send(b"x" * 800)
+        for _ in range(2):
+            assert (await socket.receive())["error"] == "INVALID_MESSAGE"
+        assert (await socket.receive())["error"] == "INPUT_BUDGET"
+        assert (await socket.closed())[0] == 1008
+
+
+async def test_a_flood_of_messages() -> None:
+    async with realtime(server(messages_per_s=1, max_unsent=100)) as socket:
+        for _ in range(12):
+            socket.send(b"x")
+        answers = [await socket.receive() for _ in range(9)]
+        told = [answer["error"] for answer in answers]
+        assert told == ["INVALID_MESSAGE", *["RATE_LIMITED"] * 8]
+        assert (await socket.closed())[0] == 1008
+
+
 @pytest.mark.parametrize("asked", ["0", "61", "-1", "x", "1" * 5000, "²"])
 async def test_a_buffer_of_no_size(asked: str) -> None:
     async with realtime(Server(), f"max_buffering={asked}") as socket:
