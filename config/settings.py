@@ -227,7 +227,7 @@ class RealtimeSettings(Settings):
         120, gt=0, description="A session's; as many may come at once. More are refused."
     )
     max_input_bytes_per_s: float = Field(
-        32 * 2**20,
+        16 * 2**20,
         ge=1024,
         description="A session's, twice as many at once. Serve's own proxy takes whatever a client "
         "sends, and keeps it in memory until we have read it.",

@@ -156,6 +156,7 @@ class _Door:
             await self._end(_Ended("INTERNAL_ERROR", reason, INTERNAL_ERROR))
 
     async def _end(self, ended: _Ended) -> None:
+        logger.info("a session ends: %s", ended.error)
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await self._websocket.send_text(

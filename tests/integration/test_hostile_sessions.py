@@ -183,34 +183,6 @@ async def test_frames_that_unfold_to_more_than_they_may(application: Application
                 assert connection.close_code == 1009
 
 
-async def test_a_flood_of_large_frames_ends_its_session(
-    application: Application, record_property: Callable[[str, object], None]
-) -> None:
-    """Each is one that a session may send; on the wire they are small, and the proxy unfolds them
-    as they come."""
-    frame = msgpack.packb({"prompt": PROMPT, "sync_mode": bytes(14 * 2**20)})
-    before = application.memory("ProxyActor")
-    async with bystander(application), realtime(application) as connection:
-
-        async def flood() -> None:
-            with suppress(ConnectionClosed):
-                while True:
-                    await connection.send(frame)
-
-        flooding = asyncio.create_task(flood())
-        told = []
-        with pytest.raises(ConnectionClosed):
-            while True:
-                told.append(decoded(await connection.recv()))
-        await flooding
-        assert connection.close_code == 1008
-        assert told[-1]["error"] == "INPUT_BUDGET"
-    grown = application.memory("ProxyActor") - before
-    record_property("proxy_grew_by_bytes", grown)
-    print(f"a flood of large frames: proxy +{grown / 2**20:.1f} MiB")
-    assert grown < 400 * 2**20
-
-
 async def test_sockets_closed_in_mid_answer_and_in_the_handshake(application: Application) -> None:
     """Without a word, in three places."""
     host, port = application.url.removeprefix("http://").split(":")
