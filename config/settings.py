@@ -216,12 +216,21 @@ class RealtimeSettings(Settings):
     max_buffering: int = Field(
         8, ge=1, le=60, description="Messages that wait, where the client does not say how many."
     )
+    max_waiting_bytes: int = Field(
+        32 * 2**20, ge=0, description="Of the input pictures of messages that wait."
+    )
     idle_timeout_s: float = Field(300, gt=0, description="Without a message; then it is closed.")
     max_frame_bytes: int = Field(
         15 * 2**20, ge=1024, description="Of one message. Serve's proxy drops what is over 16 MiB."
     )
     messages_per_s: float = Field(
         120, gt=0, description="A session's; as many may come at once. More are refused."
+    )
+    max_input_bytes_per_s: float = Field(
+        16 * 2**20,
+        ge=1024,
+        description="A session's, twice as many at once. Serve's own proxy takes whatever a client "
+        "sends, and keeps it in memory until we have read it.",
     )
     max_unsent: int = Field(
         8, ge=1, description="Results that wait for the client to read; then the oldest are left."

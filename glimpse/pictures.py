@@ -1,10 +1,12 @@
 """Encoded pictures, in and out. Pillow alone: the HTTP edge uses it too."""
 
+import asyncio
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image, ImageOps
 
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
 
 READABLE = ("JPEG", "PNG", "WEBP")
 # What Pillow raises for them, as damaging pictures at random has shown.
-BROKEN_PICTURE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+BROKEN_PICTURE = (OSError, SyntaxError, ValueError, struct.error)
 MAX_INPUT_PIXELS = 64 * 2**20  # a small file can unfold to gigabytes
+# A picture of so many pixels takes half a gigabyte while it is read: never many at once.
+_READERS = ThreadPoolExecutor(2, "pictures")
+
+T = TypeVar("T")
 
 PNG_OPTIONS = {"compress_level": 1}  # a little larger, several times sooner
 
@@ -48,6 +54,11 @@ def _encode(image: Image.Image, picture_format: str, quality: int) -> Picture:
     buffer = io.BytesIO()
     image.save(buffer, picture_format, **options)
     return Picture(buffer.getvalue(), f"image/{picture_format}", image.width, image.height)
+
+
+async def on_a_reader(read: Callable[..., T], *arguments: object) -> T:
+    """Calls one of the functions below that open a picture, on a thread."""
+    return await asyncio.get_running_loop().run_in_executor(_READERS, read, *arguments)
 
 
 def check_input(data: bytes, field: str = "image_url") -> None:
@@ -104,7 +115,9 @@ def _opened(data: bytes, field: str) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(data), formats=READABLE) as image:
             if image.width * image.height > MAX_INPUT_PIXELS:
-                raise invalid(field, f"has more than {MAX_INPUT_PIXELS} pixels")
+                raise Image.DecompressionBombError
             yield image
+    except Image.DecompressionBombError:  # Pillow's own, too, of several times as many
+        raise invalid(field, f"has more than {MAX_INPUT_PIXELS} pixels") from None
     except BROKEN_PICTURE:
         raise invalid(field, "is not a picture that can be read; send JPEG, PNG or WebP") from None

@@ -248,9 +248,9 @@ def parse_request(
         )
     strength = 1.0
     if wanted.image_url is not None:
-        image = _picture("image_url", wanted.image_url, offer.max_input_bytes)
+        image = picture_in("image_url", wanted.image_url, offer.max_input_bytes)
     if wanted.mask_url is not None:
-        mask = _picture("mask_url", wanted.mask_url, offer.max_input_bytes)
+        mask = picture_in("mask_url", wanted.mask_url, offer.max_input_bytes)
     for field, picture in (("image", image), ("mask", mask)):
         if picture is not None and len(picture) > offer.max_input_bytes:
             raise invalid(field, _too_large(offer.max_input_bytes))
@@ -400,9 +400,10 @@ def nearest_size(width: float, height: float, offer: Offer) -> tuple[int, int]:
     return near_width, near_height
 
 
-def _picture(field: str, url: str, max_bytes: int) -> bytes:
-    """The bytes of a picture given as a base64 data URI; what is in them the codec finds out."""
-    head, comma, data = url.partition(",")
+def picture_in(field: str, url: object, max_bytes: int) -> bytes:
+    """The bytes of a picture given as a base64 data URI; what is in them the codec finds out.
+    Raises `InvalidRequest`, about a field."""
+    head, comma, data = url.partition(",") if isinstance(url, str) else ("", "", "")
     if not (head.startswith("data:image/") and head.endswith(";base64") and comma):
         raise invalid(field, "must be a data URI: data:image/png;base64,…")
     if len(data) > max_bytes * 4 / 3 + 4:

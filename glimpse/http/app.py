@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Path
 from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -51,12 +52,18 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
         openai.router(service, options.aliases, options.max_body_bytes, options.ping_interval_s)
     )
     known = [Depends(_known_alias(options.aliases))]
-    for prefix, dependencies in (("", []), ("/{owner}/{alias}", known)):
-        app.include_router(_page(prefix, options.page), dependencies=dependencies)
+    failures = (*errors.ANYWHERE, *errors.OF_A_BODY, 422, 504)
+    for prefix, dependencies, statuses in (
+        ("", [], failures),
+        ("/{owner}/{alias}", known, (*failures, 404)),
+    ):
+        # Before the page of the same path: of the two, a 405 names the method of the first.
         app.include_router(
             generate.router(prefix, service, options.max_body_bytes, options.ping_interval_s),
             dependencies=dependencies,
+            responses=errors.documented(*statuses),
         )
+        app.include_router(_page(prefix, options.page), dependencies=dependencies)
         app.include_router(
             realtime.router(prefix, service, options.realtime), dependencies=dependencies
         )
@@ -78,7 +85,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
 def _health(service: Service, version: str) -> APIRouter:
     routes = APIRouter(tags=["operate"])
 
-    @routes.get("/health")
+    @routes.get("/health", responses={503: {}, **errors.documented(403, 421, 500)})
     async def health() -> Response:
         """200 when every stage answers, else 503."""
         stages = await service.health(HEALTH_TIMEOUT_S)
@@ -102,7 +109,12 @@ def _page(prefix: str, html: str) -> APIRouter:
 
 
 def _known_alias(aliases: tuple[str, ...]) -> Callable[[str, str], None]:
-    def check(owner: str, alias: str) -> None:
+    owners, names = zip(*(alias.split("/") for alias in aliases), strict=True)
+
+    def check(
+        owner: Annotated[str, Path(json_schema_extra={"enum": sorted(set(owners))})],
+        alias: Annotated[str, Path(json_schema_extra={"enum": sorted(set(names))})],
+    ) -> None:
         if f"{owner}/{alias}" not in aliases:
             raise NotFound(f"No such application; this server has {', '.join(aliases)}.")
 

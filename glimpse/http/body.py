@@ -1,14 +1,13 @@
 """A request's body, JSON or a form, read with care."""
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, NoReturn
+from typing import Any
 
 from starlette.requests import Request
 
 from glimpse.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from glimpse.protocols import form
+from glimpse.protocols import form, json_text
 from glimpse.protocols.form import Part
 
 
@@ -21,9 +20,11 @@ async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
         raise UnsupportedMediaType("Send JSON, with the header content-type: application/json.")
     try:
         body = b"".join([chunk async for chunk in _chunks(request, max_bytes)])
-        fields = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise _not_an_object("is not valid JSON (NaN and Infinity are not either)") from None
+        fields = json_text.loads(body)
+    except ValueError:
+        raise _not_an_object(
+            "is not valid JSON (NaN and Infinity are not either), or has too many values"
+        ) from None
     if not isinstance(fields, dict):
         raise _not_an_object('must be a JSON object, such as {"prompt": "a lighthouse"}')
     return fields
@@ -55,10 +56,6 @@ async def _chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes, Non
         if size > max_bytes:
             raise too_large
         yield chunk
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _not_an_object(message: str) -> InvalidRequest:

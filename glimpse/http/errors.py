@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -14,6 +15,36 @@ from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound, Unauthorize
 from glimpse.http.leaving import CLIENT_CLOSED_REQUEST, ClientGone
 from glimpse.http.request_id import HEADER
 from glimpse.protocols import openai
+
+
+class ErrorAnswer(BaseModel):
+    """`detail` is a list of problems for a 422."""
+
+    detail: str | list[dict[str, Any]]
+    message: str
+    error_type: str
+
+
+class OpenAIError(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIErrorAnswer(BaseModel):
+    error: OpenAIError
+
+
+ANYWHERE = (401, 403, 421, 500, 503)
+OF_A_BODY = (413, 415, 429)
+
+
+def documented(
+    *statuses: int, model: type[BaseModel] = ErrorAnswer
+) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of routes that may fail so."""
+    return {status: {"model": model} for status in statuses}
 
 
 def answer(path: str, error: GlimpseError, headers: Mapping[str, str] | None = None) -> Response:

@@ -33,6 +33,9 @@ NORMAL, POLICY_VIOLATION, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1008,
 
 MOST_BUFFERING = 60  # fal's clients let nobody ask for more
 BURST_S = 1.0
+INPUT_BURST_S = 2.0
+FLOOD = 8  # times the messages that a session may send: nobody means well any more
+FAREWELL_S = 5.0  # for a client to take the last words; one that does not read never would
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,17 @@ class RealtimeOptions:
 
     `max_output_bytes` in `output_window_s` is for servers that take whatever is sent, read or not:
     Serve's own proxy keeps it for a client that does not read. The window is what the proxy takes
-    to find out that a client is gone.
+    to find out that a client is gone. `max_input_bytes_per_s` is for the other direction: the proxy
+    reads what a client sends, whether we keep up or not.
     """
 
     num_inference_steps: int
     max_buffering: int
+    max_waiting_bytes: int
     idle_timeout_s: float
     max_frame_bytes: int
     messages_per_s: float
+    max_input_bytes_per_s: float
     max_unsent: int
     max_output_bytes: int
     output_window_s: float
@@ -95,6 +101,25 @@ class _Ended(Exception):
         self.error, self.reason, self.close_code = error, reason, close_code
 
 
+class _Bucket:
+    """Of tokens: so many come in a second, and at most those of `burst_s` are there at once."""
+
+    def __init__(self, per_s: float, burst_s: float) -> None:
+        self._per_s = per_s
+        self._most = self._left = per_s * burst_s
+        self._at = time.monotonic()
+
+    def take(self, tokens: float) -> bool:
+        """Takes them, if there are so many."""
+        now = time.monotonic()
+        self._left = min(self._most, self._left + self._per_s * (now - self._at))
+        self._at = now
+        if self._left < tokens:
+            return False
+        self._left -= tokens
+        return True
+
+
 class _Door:
     """One WebSocket, from its acceptance to its close."""
 
@@ -113,8 +138,9 @@ class _Door:
         self._codec_of = codec
         self._sent: deque[tuple[float, int]] = deque()  # when, and how many bytes
         self._sent_bytes = 0
-        self._messages = options.messages_per_s * BURST_S  # that may come right now
-        self._messages_at = time.monotonic()
+        self._messages = _Bucket(options.messages_per_s, BURST_S)
+        self._frames = _Bucket(options.messages_per_s * FLOOD, BURST_S)
+        self._input = _Bucket(options.max_input_bytes_per_s, INPUT_BURST_S)
 
     async def serve(self) -> None:
         await self._websocket.accept()
@@ -130,12 +156,15 @@ class _Door:
             await self._end(_Ended("INTERNAL_ERROR", reason, INTERNAL_ERROR))
 
     async def _end(self, ended: _Ended) -> None:
+        logger.info("a session ends: %s", ended.error)
         try:
-            await self._websocket.send_text(
-                realtime.error_text(ended.error, ended.reason, request_id=None)
-            )
-            await self._websocket.close(ended.close_code, ended.reason)
-        except (WebSocketDisconnect, RuntimeError):  # the latter is starlette's, after a close
+            async with asyncio.timeout(FAREWELL_S):
+                await self._websocket.send_text(
+                    realtime.error_text(ended.error, ended.reason, request_id=None)
+                )
+                await self._websocket.close(ended.close_code, ended.reason)
+        # The second is starlette's, after a close.
+        except (WebSocketDisconnect, RuntimeError, TimeoutError):
             logger.info("the client was gone before it could be told: %s", ended.error)
 
     async def _session(self) -> None:
@@ -155,6 +184,7 @@ class _Door:
                     self._offer,
                     codec,
                     max_buffering=max_buffering,
+                    max_waiting_bytes=self._options.max_waiting_bytes,
                     max_unsent=self._options.max_unsent,
                 )
                 await _until_one_ends(
@@ -196,17 +226,22 @@ class _Door:
         if len(frame) > self._options.max_frame_bytes:
             reason = f"A message may have {self._options.max_frame_bytes} bytes."
             raise _Ended("FRAME_TOO_LARGE", reason, TOO_BIG)
+        if not self._frames.take(1):
+            reason = f"A session may send {self._options.messages_per_s:g} messages a second."
+            raise _Ended("RATE_LIMITED", reason, POLICY_VIOLATION)
+        if not self._input.take(len(frame)):
+            reason = (
+                f"More than {self._options.max_input_bytes_per_s:g} bytes a second; send fewer or "
+                "smaller pictures."
+            )
+            raise _Ended("INPUT_BUDGET", reason, POLICY_VIOLATION)
         return frame
 
     def _count_message(self) -> None:
-        """Raises `RateLimited`. A token bucket: a short burst is nothing bad."""
-        now, rate = time.monotonic(), self._options.messages_per_s
-        self._messages += rate * (now - self._messages_at)
-        self._messages = min(self._messages, rate * BURST_S)
-        self._messages_at = now
-        if self._messages < 1:
+        """Raises `RateLimited`."""
+        if not self._messages.take(1):
+            rate = self._options.messages_per_s
             raise RateLimited(f"A session may send {rate:g} messages a second; this one was left.")
-        self._messages -= 1
 
     async def _write(self, session: Session) -> None:
         while True:

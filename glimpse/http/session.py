@@ -18,10 +18,11 @@ from glimpse.request import Offer
 class Session:
     """Makes one picture at a time, and before all others in the engine.
 
-    At most `max_buffering` messages wait; then the oldest is dropped. With 1 the newest wins: a
-    running job that has been overtaken is stopped, but never two in a row, so that results keep
-    coming when messages come faster than the model can follow. At most `max_unsent` frames wait
-    for the client to read; then, too, the oldest go.
+    At most `max_buffering` messages wait, and so many that their input pictures have
+    `max_waiting_bytes`; then the oldest is dropped. With 1 the newest wins: a running job that has
+    been overtaken is stopped, but never two in a row, so that results keep coming when messages
+    come faster than the model can follow. At most `max_unsent` frames wait for the client to read;
+    then, too, the oldest go.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Session:
         codec: realtime.Codec,
         *,
         max_buffering: int,
+        max_waiting_bytes: int,
         max_unsent: int,
     ) -> None:
         self._service = service
@@ -39,6 +41,7 @@ class Session:
         self._offer = offer
         self._codec = codec
         self._max_buffering = max_buffering
+        self._max_waiting_bytes = max_waiting_bytes
         self._max_unsent = max_unsent
         self._fields: dict[str, Any] = {}
         self._waiting: deque[Wanted] = deque()
@@ -55,13 +58,14 @@ class Session:
 
     def put(self, message: Mapping[str, Any]) -> None:
         """Takes a message. Raises `InvalidRequest`; nothing of a message that does is kept."""
-        fields = realtime.merged(self._fields, message)
+        read = realtime.with_pictures_read(message, self._offer.max_input_bytes)
+        fields = realtime.merged(self._fields, read)
         wanted = realtime.parse(fields, self._offer)
-        self._fields = {name: value for name, value in fields.items() if name != "request_id"}
-        if len(self._waiting) == self._max_buffering:
+        self._fields = realtime.kept(fields)
+        self._waiting.append(wanted)
+        while len(self._waiting) > 1 and self._too_much_waits():
             self._waiting.popleft()
             self._dropped += 1
-        self._waiting.append(wanted)
         self._arrived.set()
         if self._max_buffering == 1 and self._overtakable:
             assert self._making is not None
@@ -104,6 +108,14 @@ class Session:
             return [unsent]
         dropped, self._dropped = self._dropped, 0
         return self._codec.encode(unsent, dropped)
+
+    def _too_much_waits(self) -> bool:
+        requests = [wanted.request for wanted in self._waiting]
+        pictures = [picture for each in requests for picture in (each.image, each.mask) if picture]
+        # One that was kept from message to message is in memory once.
+        sizes = {id(picture): len(picture) for picture in pictures}
+        too_large = sum(sizes.values()) > self._max_waiting_bytes
+        return too_large or len(self._waiting) > self._max_buffering
 
     async def _make(self, wanted: Wanted) -> None:
         request = wanted.request

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from glimpse.errors import Forbidden, Unauthorized, invalid
+from glimpse.http import errors
 from glimpse.http.body import read_json_object
 from glimpse.keys import KeyRing
 
@@ -61,7 +62,12 @@ def _leads_to(app: str, place: str) -> bool:
 
 def router(prefix: str, keys: Callable[[], KeyRing], aliases: tuple[str, ...]) -> APIRouter:
     """The routes that fal's clients, and backends written for fal, ask for tokens."""
-    routes = APIRouter(prefix=f"{prefix}/tokens", tags=["tokens"], include_in_schema=not prefix)
+    routes = APIRouter(
+        prefix=f"{prefix}/tokens",
+        tags=["tokens"],
+        include_in_schema=not prefix,
+        responses=errors.documented(*errors.ANYWHERE, *errors.OF_A_BODY, 422),
+    )
 
     async def token(request: Request, lifetime_field: str) -> str:
         fields = await read_json_object(request, MAX_BODY_BYTES)

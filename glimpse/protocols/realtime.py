@@ -7,7 +7,7 @@ their Python client takes an error in msgpack for a result.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgpack
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,15 +15,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from glimpse.errors import GlimpseError, InvalidMessage, InvalidRequest, invalid
 from glimpse.event_log import Final, Preview, Timings
 from glimpse.ports import Picture
+from glimpse.protocols import json_text
 from glimpse.protocols.pictures import image_json, timings_json
-from glimpse.request import GenerationRequest, Offer, parse_request, problems_of
+from glimpse.request import (
+    IGNORED_FIELDS,
+    GenerationRequest,
+    Offer,
+    parse_request,
+    picture_in,
+    problems_of,
+)
 
 Frame: TypeAlias = bytes | str
 """Of a WebSocket: binary or text."""
 
 MOST_ENTRIES = 64
-"""Of a map or an array in a message. A message has far fewer, and a claim of more costs memory
-before it is found to be empty."""
+"""Of a map or an array in a message, and of those a message. It has far fewer, and a claim of more
+costs memory before it is found to be empty; 15 MB of empty arrays in one another are a gigabyte."""
 
 # A value for one of them takes the place of what was kept for the others: they mean the same thing.
 SUPERSEDES: dict[str, tuple[str, ...]] = {
@@ -46,6 +54,8 @@ class RealtimeInput(BaseModel):
 
     image: bytes | None = None
     mask: bytes | None = None
+    image_url: bytes | None = None  # these two as `with_pictures_read` has them
+    mask_url: bytes | None = None
     image_encoding: Literal["bytes", "data_uri"] = "bytes"
     stream_previews: bool = False
     full_quality: bool = False
@@ -75,6 +85,27 @@ class Result:
         return None if isinstance(self.event, Preview) else self.event.timings
 
 
+def with_pictures_read(message: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
+    """A message with the pictures in its data URIs as bytes: they may be kept for hundreds of
+    messages, and each would read them again. Raises `InvalidRequest`.
+    """
+    read = dict(message)
+    for name in ("image_url", "mask_url"):
+        url = message.get(name)
+        if url is not None:
+            read[name] = picture_in(name, url, max_bytes)
+    return read
+
+
+def kept(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a message's fields counts for the next. What means nothing is not held in memory."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if name != "request_id" and name not in IGNORED_FIELDS
+    }
+
+
 def merged(kept: Mapping[str, Any], message: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a message, filled up with what those before it said; null clears."""
     given = [name for name, value in message.items() if value is not None]
@@ -89,7 +120,7 @@ def merged(kept: Mapping[str, Any], message: Mapping[str, Any]) -> dict[str, Any
 
 
 def parse(fields: Mapping[str, Any], offer: Offer) -> Wanted:
-    """Raises `InvalidRequest`, field by field."""
+    """What fields mean, after `with_pictures_read`. Raises `InvalidRequest`, field by field."""
     own = RealtimeInput.model_fields
     try:
         ours = RealtimeInput.model_validate({name: fields[name] for name in own if name in fields})
@@ -102,7 +133,11 @@ def parse(fields: Mapping[str, Any], offer: Offer) -> Wanted:
     if not ours.stream_previews:
         others["preview_every"] = 0
     request = parse_request(
-        others, offer, image=ours.image, mask=ours.mask, full_quality=ours.full_quality
+        others,
+        offer,
+        image=ours.image_url if ours.image is None else ours.image,
+        mask=ours.mask_url if ours.mask is None else ours.mask,
+        full_quality=ours.full_quality,
     )
     return Wanted(request, ours.image_encoding == "data_uri")
 
@@ -127,8 +162,14 @@ class Msgpack:
         if isinstance(frame, str):
             raise InvalidMessage("Send msgpack in binary frames; this was a text frame.")
         try:
+            few = _Few()
             message = msgpack.unpackb(
-                frame, max_array_len=MOST_ENTRIES, max_map_len=MOST_ENTRIES, max_ext_len=0
+                frame,
+                max_array_len=MOST_ENTRIES,
+                max_map_len=MOST_ENTRIES,
+                max_ext_len=0,
+                object_hook=few,
+                list_hook=few,
             )
         # Damaged messages make msgpack raise all of these, and its own, which are ValueErrors.
         except (ValueError, TypeError, RecursionError, OverflowError):
@@ -146,6 +187,20 @@ class Msgpack:
         return [packed]
 
 
+class _Few:
+    """Sees every map and array of a message as soon as it is read. Raises `ValueError` when there
+    are too many."""
+
+    def __init__(self) -> None:
+        self._left = MOST_ENTRIES
+
+    def __call__(self, container: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("too many maps and arrays")
+        return container
+
+
 class Json:
     """`/ws`: JSON text in. Out one text frame with data URIs, or with `binary` a text frame and
     then a binary frame for each picture."""
@@ -157,10 +212,11 @@ class Json:
         if isinstance(frame, bytes):
             raise InvalidMessage("Send JSON in text frames; this was a binary frame.")
         try:
-            message = json.loads(frame, parse_constant=_refuse)
-        except (ValueError, RecursionError):
+            message = json_text.loads(frame)
+        except ValueError:
             raise InvalidMessage(
-                "This is no JSON message that can be read (NaN and Infinity are none either)."
+                "This is no JSON message that can be read (NaN and Infinity are none either), "
+                "or it has too many values."
             ) from None
         return _fields(message)
 
@@ -219,7 +275,3 @@ def _image_described(picture: Picture) -> dict[str, Any]:
 
 def _image_bytes(picture: Picture) -> dict[str, Any]:
     return {"content": picture.data, **_image_described(picture)}
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(name)

@@ -12,11 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
+import psutil
 import yaml
 
 from config.settings import ROOT
@@ -110,6 +112,20 @@ class Application:
     def kill(self, deployment: str, most: int = 1) -> None:
         """Kills replicas without warning, at most so many."""
         self._driver.submit(driver.kill, deployment, most).result(60)
+
+    def actors(self, kind: str) -> list[psutil.Process]:
+        """Processes of Ray's actors, whose name begins so: ProxyActor, ServeReplica:glimpse:…"""
+        found = []
+        for started in self._processes:
+            for process in psutil.Process(started.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if " ".join(process.cmdline()).startswith(f"ray::{kind}"):
+                        found.append(process)
+        return found
+
+    def memory(self, kind: str) -> int:
+        """The bytes in memory of all of these."""
+        return sum(process.memory_info().rss for process in self.actors(kind))
 
     def logs(self) -> str:
         return self.log.read_text(errors="replace")

@@ -1,5 +1,6 @@
 """Keys over two replicas of the ingress: one count for both. And who does not start without."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgpack
 import pytest
 import yaml
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
 from config.keys import create, revoke
 from config.settings import ROOT
@@ -30,6 +34,7 @@ class Keys:
         self.plain = create(path, "plain", {})
         self.hurried = create(path, "hurried", {"requests_per_minute": 8})
         self.narrow = create(path, "narrow", {"concurrent_requests": 2})
+        self.interactive = create(path, "interactive", {"sessions": 4})
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +109,53 @@ def test_open_streams_are_counted_over_both_replicas(application: Application, k
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
         assert ask(application, keys.plain).status_code == 200
     eventually(lambda: ask(application, keys.narrow).status_code == 200, LEASE_S)
+
+
+async def session(application: Application, key: str) -> ClientConnection | None:
+    """None where it is refused in its handshake."""
+    url = f"{application.url.replace('http', 'ws', 1)}/realtime"
+    headers = {"authorization": f"Key {key}"}
+    try:
+        connection = await connect(url, additional_headers=headers, open_timeout=60)
+    except InvalidStatus as refused:
+        assert refused.response.status_code == 403
+        return None
+    await connection.send(msgpack.packb({"prompt": "a house", "num_inference_steps": 1}))
+    assert msgpack.unpackb(await connection.recv())["type"] == "final"
+    return connection
+
+
+async def test_sessions_are_counted_over_both_replicas(
+    application: Application, keys: Keys
+) -> None:
+    async def come() -> list[ClientConnection]:
+        asked = await asyncio.gather(*(session(application, keys.interactive) for _ in range(12)))
+        return [connection for connection in asked if connection is not None]
+
+    async def eventually_come(most: int) -> list[ClientConnection]:
+        async with asyncio.timeout(60):
+            while not (opened := await come()):
+                await asyncio.sleep(0.1)
+        assert len(opened) <= most
+        return opened
+
+    opened = await come()
+    assert len(opened) == 4
+    ingresses = re.findall(r"Ingress pid=(\d+)\).*accepted", application.logs())
+    assert len(set(ingresses)) == 2
+    other = await session(application, keys.plain)
+    assert other is not None
+    for connection in opened[:2]:  # one says goodbye, the other does not
+        await connection.close() if connection is opened[0] else connection.transport.abort()
+    again = await eventually_come(2)
+    for connection in (*opened[2:], *again, other):
+        await connection.close()
+    opened = []
+    while len(opened) < 4:  # all places are free again, and there are not more of them
+        opened += await eventually_come(4 - len(opened))
+    assert await session(application, keys.interactive) is None
+    for connection in opened:
+        await connection.close()
 
 
 def test_where_nobody_counts_nobody_comes_in_and_what_is_open_is_counted_again(

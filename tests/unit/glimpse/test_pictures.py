@@ -1,7 +1,9 @@
 """`glimpse.pictures`: encoded pictures, in and out."""
 
+import asyncio
 import io
 import random
+import threading
 import zlib
 from typing import Any
 
@@ -16,10 +18,12 @@ from glimpse.pictures import (
     encode_final,
     encode_preview,
     mask_of_transparent,
+    on_a_reader,
     open_input,
     upright_size,
 )
 from glimpse.request import PreviewSpec
+from tests.strange_pictures import READABLE, REFUSED, TOO_LARGE
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -253,3 +257,38 @@ def test_what_is_no_picture_has_no_size_and_is_no_mask(data: bytes) -> None:
         upright_size(data, "image")
     with pytest.raises(InvalidRequest, match="'mask'.*is not a picture"):
         mask_of_transparent(data, (60, 40), "mask")
+
+
+async def test_only_two_pictures_are_read_at_once() -> None:
+    both, go_on = threading.Barrier(3), threading.Event()
+    reading: list[int] = []
+
+    def read(number: int) -> int:
+        reading.append(number)
+        if number < 2:
+            both.wait(5)
+        go_on.wait(5)
+        return number
+
+    several = [asyncio.create_task(on_a_reader(read, number)) for number in range(5)]
+    try:
+        await asyncio.to_thread(both.wait, 5)
+        assert reading == [0, 1]
+    finally:
+        go_on.set()
+    assert await asyncio.gather(*several) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", READABLE)
+def test_pictures_of_every_kind_are_read(kind: str) -> None:
+    assert open_input(READABLE[kind], 64, 64).size == (64, 64)
+    check_input(READABLE[kind])
+    assert min(upright_size(READABLE[kind])) > 0
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_or_refused(kind: str) -> None:
+    reason = "has more than 67108864 pixels" if kind in TOO_LARGE else "is not a picture"
+    for read in (check_input, lambda data: open_input(data, 64, 64)):
+        with pytest.raises(InvalidRequest, match=reason):
+            read(REFUSED[kind])

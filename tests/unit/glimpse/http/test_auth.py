@@ -11,7 +11,6 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount
-from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from glimpse.errors import AccessUnavailable
@@ -20,6 +19,7 @@ from glimpse.key_limits import CountedHere
 from glimpse.keys import Key, KeyRing, Limits, digest_of
 from tests.fakes import until
 from tests.unit.glimpse.http.asgi import INPUT, Exchange, Server
+from tests.unit.glimpse.http.websocket import Socket, opens
 
 KEY, OTHER = "glimpse_of-a-test", "glimpse_of-another"
 SECRET = b"a secret of forty-eight bytes, or a few more than that"
@@ -54,43 +54,6 @@ class Guarded:
         return str(answer.json())
 
 
-class Socket:
-    """The client's end of one WebSocket."""
-
-    def __init__(
-        self, app: Any, path: str, query: str = "", headers: dict[str, str] | None = None
-    ) -> None:
-        self.sent: list[Message] = []
-        self._incoming: asyncio.Queue[Message] = asyncio.Queue()
-        self._incoming.put_nowait({"type": "websocket.connect"})
-        scope = {
-            "type": "websocket",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "scheme": "ws",
-            "path": path,
-            "raw_path": path.encode(),
-            "root_path": "",
-            "query_string": query.encode(),
-            "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
-            "subprotocols": [],
-            "client": ("127.0.0.1", 1),
-            "server": ("test", 80),
-        }
-        self.task = asyncio.create_task(app(scope, self._incoming.get, self._send))
-
-    async def _send(self, message: Message) -> None:
-        self.sent.append(message)
-
-    async def opened(self) -> bool:
-        await until(lambda: bool(self.sent))
-        return bool(self.sent[0]["type"] == "websocket.accept")
-
-    async def close(self) -> None:
-        self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
-        await self.task
-
-
 def every_route(app: FastAPI) -> Iterator[tuple[str, str]]:
     """The method and a path of every route, however it is nested; WS for a WebSocket's."""
     for route in iter_route_contexts(app.routes):
@@ -110,7 +73,7 @@ async def test_no_route_but_the_public_ones_answers_without_a_key() -> None:
     assert {("POST", "/stream"), ("POST", "/glimpse/miniature"), ("WS", "/door")} <= seen
     for method, path in seen:
         if method == "WS":
-            assert not await Socket(guarded.server.app, path).opened(), path
+            assert not await opens(guarded.server.app, path), path
             continue
         answer = await guarded.ask(method, path)
         if method in ("GET", "HEAD") and (path in PUBLIC or path.startswith("/docs/static/")):
@@ -130,7 +93,7 @@ async def test_what_does_not_exist_is_not_told_without_a_key() -> None:
     guarded = Guarded()
     for path in ("/nothing", "/nobody/nothing", "/docs/../stream", "//", "/docs/static"):
         assert (await guarded.ask("POST", path)).status_code == 401
-        assert not await Socket(guarded.server.app, path).opened()
+        assert not await opens(guarded.server.app, path)
 
 
 @pytest.mark.parametrize("scheme", ["Key", "Bearer", "key", "BEARER"])
@@ -140,9 +103,7 @@ async def test_a_key_opens_every_door(scheme: str) -> None:
     for path in ("/", "/stream", "/glimpse/miniature", "/glimpse/miniature/stream"):
         answer = await guarded.ask("POST", path, json=INPUT, headers=headers)
         assert answer.status_code == 200
-    socket = Socket(guarded.server.app, "/door", headers=headers)
-    assert await socket.opened()
-    await socket.close()
+    assert await opens(guarded.server.app, "/door", headers=headers)
     assert guarded.callers == ["web"]
 
 
@@ -174,7 +135,7 @@ async def test_a_key_that_is_taken_away_is_refused_at_once_and_so_are_its_tokens
     assert (await guarded.ask("POST", "/", json=INPUT, headers=AUTHORIZED)).status_code == 200
     guarded.ring = KeyRing(guarded.ring.keys[1:], SECRET)
     assert (await guarded.ask("POST", "/", json=INPUT, headers=AUTHORIZED)).status_code == 401
-    assert not await Socket(guarded.server.app, "/door", f"fal_jwt_token={token}").opened()
+    assert not await opens(guarded.server.app, "/door", f"fal_jwt_token={token}")
 
 
 async def test_keys_that_cannot_be_read_keep_everybody_out() -> None:
@@ -196,7 +157,7 @@ async def test_where_no_key_is_due_credentials_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("apps", "path", "opens"),
+    ("apps", "path", "lets_in"),
     [
         (["miniature"], "/glimpse/miniature/door", True),
         (["miniature"], "/door", True),
@@ -213,14 +174,13 @@ async def test_where_no_key_is_due_credentials_are_ignored() -> None:
     ],
 )
 async def test_a_token_opens_what_it_names_and_nothing_else(
-    apps: list[str], path: str, opens: bool
+    apps: list[str], path: str, lets_in: bool
 ) -> None:
     guarded = Guarded()
     token = await guarded.token(*apps)
-    socket = Socket(guarded.server.app, path, f"max_buffering=2&fal_jwt_token={token}")
-    assert await socket.opened() is opens
-    await socket.close() if opens else await socket.task
-    assert guarded.callers == (["web"] if opens else [])
+    query = f"max_buffering=2&fal_jwt_token={token}"
+    assert await opens(guarded.server.app, path, query) is lets_in
+    assert guarded.callers == (["web"] if lets_in else [])
 
 
 async def test_a_token_is_for_streams_too_and_for_no_other_route() -> None:
@@ -279,7 +239,7 @@ async def test_a_token_that_has_run_out_is_foreign_or_forged_is_refused(
 ) -> None:
     guarded = Guarded()
     query = f"fal_jwt_token={made()}"
-    assert not await Socket(guarded.server.app, "/door", query).opened()
+    assert not await opens(guarded.server.app, "/door", query)
     answer = await guarded.ask("POST", f"/stream?{query}", json=INPUT)
     assert (answer.status_code, answer.json()["error_type"]) == (401, "unauthorized")
 
@@ -287,11 +247,8 @@ async def test_a_token_that_has_run_out_is_foreign_or_forged_is_refused(
 async def test_the_right_claims_do_open() -> None:
     """Or the test above would prove nothing."""
     guarded = Guarded()
-    socket = Socket(
-        guarded.server.app, "/door", f"fal_jwt_token={jwt.encode(claims(), SECRET, 'HS256')}"
-    )
-    assert await socket.opened()
-    await socket.close()
+    token = jwt.encode(claims(), SECRET, "HS256")
+    assert await opens(guarded.server.app, "/door", f"fal_jwt_token={token}")
 
 
 async def test_a_key_that_asks_too_often_is_told_when_to_come_back() -> None:
@@ -300,7 +257,7 @@ async def test_a_key_that_asks_too_often_is_told_when_to_come_back() -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[2].json()["error_type"] == "rate_limited"
     assert 50 < int(answers[2].headers["retry-after"]) <= 60
-    assert not await Socket(guarded.server.app, "/door", headers=AUTHORIZED).opened()
+    assert not await opens(guarded.server.app, "/door", headers=AUTHORIZED)
     other = {"authorization": f"Bearer {OTHER}"}
     assert (await guarded.ask("POST", "/", json=INPUT, headers=other)).status_code == 200
 
@@ -338,17 +295,13 @@ async def until_admitted(guarded: Guarded) -> None:
 async def test_a_session_holds_its_lease_for_as_long_as_it_lasts() -> None:
     guarded = Guarded()
     app = guarded.server.app
-    first, second = (Socket(app, "/door", headers=AUTHORIZED) for _ in range(2))
-    assert await first.opened() and await second.opened()
-    assert not await Socket(app, "/door", headers=AUTHORIZED).opened()
-    assert not await Socket(
-        app, "/door", f"fal_jwt_token={await guarded.token('miniature')}"
-    ).opened()
-    await first.close()
-    third = Socket(app, "/door", headers=AUTHORIZED)
-    assert await third.opened()
-    for socket in (second, third):
-        await socket.close()
+    token = await guarded.token("miniature")
+    async with Socket(app, "/door", headers=AUTHORIZED) as first:
+        async with Socket(app, "/door", headers=AUTHORIZED) as second:
+            assert first.accepted and second.accepted
+            assert not await opens(app, "/door", headers=AUTHORIZED)
+            assert not await opens(app, "/door", f"fal_jwt_token={token}")
+        assert await opens(app, "/door", headers=AUTHORIZED)
 
 
 async def test_a_door_that_fails_gives_its_lease_back() -> None:
@@ -359,7 +312,6 @@ async def test_a_door_that_fails_gives_its_lease_back() -> None:
 
     guarded.server.app.add_api_websocket_route("/broken", broken)
     for _ in range(3):
-        socket = Socket(guarded.server.app, "/broken", headers=AUTHORIZED)
         with pytest.raises(RuntimeError, match="broken"):
-            await socket.task
+            await opens(guarded.server.app, "/broken", headers=AUTHORIZED)
         await asyncio.sleep(0.001)

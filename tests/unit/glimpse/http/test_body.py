@@ -42,6 +42,14 @@ async def test_an_abyss_of_brackets_is_no_json_either() -> None:
     assert "is not valid JSON" in answer.json()["message"]
 
 
+async def test_a_body_full_of_nothing_is_not_unfolded() -> None:
+    """Each empty object is 64 bytes in memory for 3 on the wire."""
+    body = b'{"prompt": "x", "sync_mode": [' + b"{}," * 6_000 + b"{}]}"
+    answer = await Server(max_body_bytes=2**20).ask("POST", "/", content=body, headers=JSON)
+    assert answer.status_code == 422
+    assert "too many values" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 async def test_other_kinds_of_bodies_are_a_415(kind: str) -> None:
     answer = await Server().ask(

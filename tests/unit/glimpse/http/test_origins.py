@@ -6,7 +6,8 @@ from config.settings import LOOPBACK_NAMES, LOOPBACK_ORIGINS
 from glimpse.http.access import AccessOptions
 from glimpse.http.origins import pattern
 from tests.unit.glimpse.http.asgi import INPUT, Server
-from tests.unit.glimpse.http.test_auth import AUTHORIZED, Guarded, Socket
+from tests.unit.glimpse.http.test_auth import AUTHORIZED, Guarded
+from tests.unit.glimpse.http.websocket import opens
 
 PAGE = "https://pictures.example"
 PREFLIGHT = {"access-control-request-method": "POST", "origin": PAGE}
@@ -38,12 +39,12 @@ async def test_other_names_are_not_by_any_route(host: str) -> None:
         answer = await server.ask(method, path, headers={"host": host})
         assert (answer.status_code, answer.json()["error_type"]) == (421, "wrong_host")
         assert answer.headers["x-fal-request-id"]
-    assert not await Socket(server.app, "/door", headers={"host": host}).opened()
+    assert not await opens(server.app, "/door", headers={"host": host})
     assert server.stages.denoiser.jobs == []
 
 
 async def test_a_request_without_a_name_is_refused() -> None:
-    assert not await Socket(local().app, "/door").opened()
+    assert not await opens(local().app, "/door", headers={})
 
 
 @pytest.mark.parametrize(
@@ -87,10 +88,8 @@ async def test_a_websocket_of_another_page_is_refused_before_it_is_accepted() ->
     guarded = Guarded()
     server = Server(access=AccessOptions(("*",), (PAGE,), None))
     server.app.add_api_websocket_route("/door", guarded._door)
-    for origin, opens in ((PAGE, True), ("https://evil.example", False)):
-        socket = Socket(server.app, "/door", headers={"origin": origin})
-        assert await socket.opened() is opens
-        await socket.close() if opens else await socket.task
+    for origin, allowed in ((PAGE, True), ("https://evil.example", False)):
+        assert await opens(server.app, "/door", headers={"origin": origin}) is allowed
     assert guarded.callers == [None]
 
 

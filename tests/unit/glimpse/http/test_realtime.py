@@ -174,7 +174,7 @@ async def test_what_waits_too_long_is_dropped_and_counted_and_its_fields_stay() 
         socket.send({"seed": 1, "num_inference_steps": 1})
         for seed in (2, 3):
             socket.send({"seed": seed})
-        await until(lambda: socket._to_app.empty())
+        await until(lambda: socket.taken)
         gate.set()
         results = [await socket.receive() for _ in range(3)]
     assert [result["seed"] for result in results] == [0, 2, 3]
@@ -194,7 +194,7 @@ async def test_with_a_buffer_of_one_the_newest_wins_but_never_twice_in_a_row() -
         assert denoiser.cancelled == [denoiser.jobs[0].id]
         for seed in (2, 3):  # the second goes on to its end, and of these the newer is made
             socket.send({"seed": seed})
-        await until(lambda: socket._to_app.empty())
+        await until(lambda: socket.taken)
         gate.set()
         results = [await socket.receive() for _ in range(2)]
     assert [result["seed"] for result in results] == [1, 3]
@@ -224,84 +224,6 @@ async def test_a_session_has_a_place_beside_all_pictures() -> None:
     await exchange.ended()
 
 
-class TestEnds:
-    async def test_there_are_only_so_many_sessions(self) -> None:
-        one = Server()
-        async with realtime(one), realtime(one):
-            async with realtime(one) as third:
-                assert (await third.receive())["error"] == "OVERLOADED"
-                assert (await third.closed())[0] == 1013
-        async with realtime(one) as again:
-            again.send({"prompt": "p"})
-            assert (await again.receive())["type"] == "final"
-
-    async def test_an_idle_session_ends_quietly(self) -> None:
-        async with realtime(server(idle_timeout_s=0.01)) as socket:
-            told = await socket.receive()
-            assert told["error"] == "TIMEOUT"
-            assert await socket.closed() == (1000, told["reason"])
-
-    async def test_a_session_at_work_is_not_idle(self) -> None:
-        one = server(idle_timeout_s=0.01)
-        gate = one.stages.denoiser.hold(1)
-        async with realtime(one) as socket:
-            socket.send({"prompt": "p", "seed": 3})
-            await until(lambda: one.stages.denoiser.open == 1)
-            await asyncio.sleep(0.05)
-            gate.set()
-            assert await picture_of(socket) == "preview 3"
-            assert (await socket.receive())["error"] == "TIMEOUT"
-
-    async def test_a_frame_that_is_too_large(self) -> None:
-        async with realtime(Server()) as socket:
-            socket.send(b"x" * 1001)
-            assert (await socket.receive())["error"] == "FRAME_TOO_LARGE"
-            assert (await socket.closed())[0] == 1009
-
-    @pytest.mark.parametrize("asked", ["0", "61", "-1", "x", "1" * 5000, "²"])
-    async def test_a_buffer_of_no_size(self, asked: str) -> None:
-        async with realtime(Server(), f"max_buffering={asked}") as socket:
-            told = await socket.receive()
-            assert told["error"] == "INVALID_REQUEST"
-            assert "max_buffering" in told["reason"]
-            assert (await socket.closed())[0] == 1008
-
-    async def test_who_does_not_read_is_sent_only_so_much(self) -> None:
-        """Behind a proxy that takes whatever it is sent."""
-        async with realtime(server(max_output_bytes=1000)) as socket:
-            for _ in range(20):
-                socket.send({"prompt": "p"})
-                while not isinstance(told := await socket.receive(), dict):
-                    pass
-                if told.get("error") == "OUTPUT_BUDGET":
-                    assert (await socket.closed())[0] == 1008
-                    return
-        pytest.fail("the session went on")
-
-    async def test_before_the_stages_are_ready(self) -> None:
-        async with realtime(Server(ready=False)) as socket:
-            assert (await socket.receive())["error"] == "NOT_READY"
-            assert (await socket.closed())[0] == 1013
-
-    async def test_a_failure_that_nobody_foresaw(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        one = Server()
-
-        def broken(*_: object) -> None:
-            raise ZeroDivisionError("secret")
-
-        monkeypatch.setattr("glimpse.protocols.realtime.merged", broken)
-        async with realtime(one) as socket:
-            socket.send({"prompt": "p"})
-            told = await socket.receive()
-            assert told["error"] == "INTERNAL_ERROR" and "secret" not in told["reason"]
-            assert (await socket.closed())[0] == 1011
-
-    async def test_no_such_application(self) -> None:
-        async with Socket(Server().app, "/no/such/realtime") as socket:
-            assert socket.opened["type"] == "websocket.http.response.start"
-            assert socket.opened["status"] == 404
-
-
 async def test_too_many_messages_in_a_second_are_refused_and_the_session_goes_on() -> None:
     async with realtime(server(messages_per_s=2, max_buffering=8)) as socket:
         for seed in range(3):
@@ -310,6 +232,40 @@ async def test_too_many_messages_in_a_second_are_refused_and_the_session_goes_on
     assert sorted(answer["type"] for answer in answers) == ["final", "final", "x-fal-error"]
     (refused,) = (answer for answer in answers if answer["type"] == "x-fal-error")
     assert refused["error"] == "RATE_LIMITED"
+
+
+async def test_a_data_uri_that_is_kept_is_read_once() -> None:
+    one = server(max_buffering=8)
+    gate = one.stages.denoiser.hold(1)
+    async with realtime(one) as socket:
+        uri = "data:image/png;base64,AAAA"
+        socket.send({"prompt": "p", "image_url": uri, "mask_url": uri, "strength": 1.0})
+        socket.send({"seed": 1})
+        await until(lambda: socket.taken)
+        gate.set()
+        for _ in range(2):
+            assert (await socket.receive())["type"] == "final"
+        assert one.stages.preview_decoder.encoded == [b"\0\0\0"]
+        socket.send({"image_url": None})  # and what is about it is cleared with it
+        assert (await socket.receive())["type"] == "final"
+    assert [image for _, image in one.stages.denoiser.given][-1] is None
+
+
+async def test_so_many_bytes_of_pictures_wait_and_one_that_is_kept_counts_once() -> None:
+    one = server(max_waiting_bytes=1000, max_buffering=8)
+    gate = one.stages.denoiser.hold(1)
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p", "seed": 0})
+        await until(lambda: one.stages.denoiser.open == 1)
+        socket.send({"seed": 1, "image": b"1" * 600, "strength": 1.0})
+        for seed in (2, 3):
+            socket.send({"seed": seed})
+        socket.send({"seed": 4, "image": b"2" * 600})  # two pictures are too much
+        await until(lambda: socket.taken)
+        gate.set()
+        results = [await socket.receive() for _ in range(2)]
+    assert [result["seed"] for result in results] == [0, 4]
+    assert sum(result["dropped"] for result in results) == 3
 
 
 async def test_of_results_that_nobody_reads_the_newest_are_kept() -> None:
@@ -353,12 +309,6 @@ class TestRawWebSocket:
         async with Socket(Server().app, "/ws", "binary=maybe") as socket:
             assert (await socket.receive())["error"] == "INVALID_REQUEST"
             assert (await socket.closed())[0] == 1008
-
-
-async def test_a_client_that_is_gone_before_it_can_be_told() -> None:
-    async with realtime(server(max_frame_bytes=10)) as socket:
-        socket.send(b"x" * 11)
-        socket.leave()
 
 
 def test_the_options_are_all_in_the_settings() -> None:

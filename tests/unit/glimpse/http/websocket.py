@@ -10,13 +10,21 @@ import msgpack
 from fastapi import FastAPI
 from starlette.types import Message
 
+NAMED = {"host": "test"}
+
 
 class Socket:
     """A client's end. What the app sends waits for `receive`; while `reading` is not set, the app
     has to wait, as for a client that does not read, behind a server that has backpressure.
     """
 
-    def __init__(self, app: FastAPI, path: str, query: str = "") -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        path: str,
+        query: str = "",
+        headers: Mapping[str, str] = NAMED,
+    ) -> None:
         self._app = app
         self._to_app: asyncio.Queue[Message] = asyncio.Queue()
         self._from_app: asyncio.Queue[Message] = asyncio.Queue()
@@ -31,7 +39,7 @@ class Socket:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
-            "headers": [(b"host", b"test")],
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
             "subprotocols": [],
@@ -54,6 +62,15 @@ class Socket:
         self.reading.set()
         async with asyncio.timeout(5):
             await self.served
+
+    @property
+    def accepted(self) -> bool:
+        return bool(self.opened["type"] == "websocket.accept")
+
+    @property
+    def taken(self) -> bool:
+        """Whether the app has taken all that was sent."""
+        return self._to_app.empty()
 
     def send(self, frame: bytes | str | Mapping[str, Any]) -> None:
         """A frame, or a message in msgpack."""
@@ -84,9 +101,27 @@ class Socket:
         return message["code"], message["reason"]
 
     async def _next(self) -> Message:
-        async with asyncio.timeout(5):
-            return await self._from_app.get()
+        """Raises what the app has raised, if it has nothing more to say."""
+        following = asyncio.ensure_future(self._from_app.get())
+        try:
+            await asyncio.wait(
+                {following, self.served}, timeout=5, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not following.done() and self.served.done():
+                self.served.result()
+            assert following.done(), "the app says nothing"
+            return following.result()
+        finally:
+            following.cancel()
 
     async def _send(self, message: Message) -> None:
         await self.reading.wait()
         self._from_app.put_nowait(message)
+
+
+async def opens(
+    app: FastAPI, path: str, query: str = "", headers: Mapping[str, str] = NAMED
+) -> bool:
+    """Whether a WebSocket may come in; it leaves at once."""
+    async with Socket(app, path, query, headers) as socket:
+        return socket.accepted

@@ -19,8 +19,10 @@ from glimpse.protocols.realtime import (
     Wanted,
     error_code,
     error_text,
+    kept,
     merged,
     parse,
+    with_pictures_read,
 )
 from tests.fakes import OFFER, make_request
 
@@ -36,7 +38,8 @@ def result(event: Preview | Final = FINAL, data_uri: bool = False) -> Result:
 
 
 def wanted(**fields: Any) -> Wanted:
-    return parse({"prompt": "p", **fields}, OFFER)
+    read = with_pictures_read({"prompt": "p", **fields}, OFFER.max_input_bytes)
+    return parse(read, OFFER)
 
 
 class TestMerging:
@@ -62,6 +65,10 @@ class TestMerging:
 
     def test_what_is_cleared_takes_no_ones_place(self) -> None:
         assert merged({"image": b"1"}, {"image_url": None}) == {"image": b"1"}
+
+    def test_what_means_nothing_is_not_held_in_memory(self) -> None:
+        fields = {"prompt": "p", "request_id": "r1", "sync_mode": b"megabytes"}
+        assert kept(fields) == {"prompt": "p"}
 
     def test_what_is_about_a_picture_goes_with_it(self) -> None:
         kept = {"image": b"1", "mask": b"2", "strength": 0.5, "prompt": "p"}
@@ -96,6 +103,10 @@ class TestParsing:
             ({"image": 7}, "image"),
             ({"image": b"1" * 1001}, "image"),
             ({"image": b"1", "image_url": "data:image/png;base64,AA=="}, "image"),
+            ({"image_url": "http://localhost/x.png"}, "image_url"),
+            ({"image_url": b"1"}, "image_url"),
+            ({"image_url": 7}, "image_url"),
+            ({"image": b"1", "mask_url": "data:image/png;base64,A"}, "mask_url"),
             ({"mask": b"1"}, "mask_url"),
             ({"stream_previews": 1}, "stream_previews"),
             ({"full_quality": "yes"}, "full_quality"),
@@ -168,6 +179,7 @@ class TestMsgpack:
             b"\x81\xa1p\xdd\xff\xff\xff\xff",  # an array of four thousand million
             b"\xdf\xff\xff\xff\xff",  # a map as large
             b"\x81\xa1p" + b"\x91" * 100_000,  # a nesting bomb
+            b"\x81\xa1p\x9f" + (b"\x9f" + b"\x90" * 15) * 15,  # more arrays than there may be
             FROM_FAL_CLIENT + b"\x00",  # something behind
         ],
     )
@@ -191,7 +203,11 @@ class TestJson:
         assert pictures == [JPEG.data, JPEG.data]
 
     @pytest.mark.parametrize(
-        "frame", [b"{}", "", "[]", "7", "null", '{"a": NaN}', '{"a": Infinity}', "[" * 100_000]
+        "frame",
+        [
+            *(b"{}", "", "[]", "7", "null", '{"a": NaN}', '{"a": Infinity}', "[" * 9_000),
+            *('{"a": [' + ",".join([value] * 10_000) + "]}" for value in ("{}", "1")),
+        ],
     )
     def test_what_is_no_message_is_refused(self, frame: bytes | str) -> None:
         with pytest.raises(InvalidMessage):
@@ -230,7 +246,8 @@ def damaged(packed: bytes, where: int, byte: int, how: int) -> bytes:
 def survives(decode: Callable[[], dict[str, Any]]) -> None:
     """Nothing is raised but what the door tells the client."""
     try:
-        parse(merged({"prompt": "p"}, decode()), OFFER)
+        read = with_pictures_read(decode(), OFFER.max_input_bytes)
+        parse(merged({"prompt": "p"}, read), OFFER)
     except (InvalidMessage, InvalidRequest) as refused:
         json.loads(error_text(error_code(refused), refused.message, None))
 

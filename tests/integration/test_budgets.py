@@ -1,0 +1,131 @@
+"""Behind Serve's own proxy, which takes whatever either side sends: the budgets of a session bound
+what it keeps in memory."""
+
+import asyncio
+import copy
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgpack
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.integration.application import Application
+from tests.integration.sessions import PROMPT, ask, decoded, realtime
+
+OUTPUT_BYTES = 2 * 2**20
+INPUT_BYTES_PER_S = 2**20
+SLOW_READERS = 4
+GROWTH = 100 * 2**20
+# The largest answer that a message can ask for.
+LARGE = {
+    **{"prompt": PROMPT, "num_inference_steps": 1, "guidance_scale": 1, "width": 256},
+    **{"height": 256, "num_images": 4, "output_format": "png"},
+}
+
+
+@pytest.fixture(scope="module")
+def application(default_config: dict[str, Any]) -> Iterator[Application]:
+    """The default application, with budgets that a test can reach soon."""
+    config = copy.deepcopy(default_config)
+    config["applications"][0]["args"]["realtime"] = {
+        "max_output_bytes": OUTPUT_BYTES,
+        "output_window_s": 600,
+        "max_input_bytes_per_s": INPUT_BYTES_PER_S,
+    }
+    with Application(config) as application:
+        yield application
+
+
+class Peak:
+    """The most that the proxy has in memory while the block runs, beyond what it had before."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._before = application.memory("ProxyActor")
+        self.bytes = 0
+
+    async def __aenter__(self) -> "Peak":
+        self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._watching.cancel()
+        await asyncio.wait({self._watching})
+
+    async def _watch(self) -> None:
+        while True:
+            now = await asyncio.to_thread(self._application.memory, "ProxyActor")
+            self.bytes = max(self.bytes, now - self._before)
+            await asyncio.sleep(0.05)
+
+
+def slow_reader(application: Application) -> connect:
+    """Its socket takes little, and nothing more is read until it is asked for."""
+    address = application.url.removeprefix("http://").split(":")
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect((address[0], int(address[1])))
+    url = f"{application.url.replace('http', 'ws', 1)}/realtime"
+    return connect(url, sock=narrow, max_size=None, max_queue=1, ping_interval=None)
+
+
+async def test_who_does_not_read_is_ended_and_the_proxy_keeps_no_more_than_the_budget(
+    application: Application, record_property: Callable[[str, object], None]
+) -> None:
+    async def ask_for_much(connection: ClientConnection) -> None:
+        """Until the server has had enough: it says so in its log, as we do not read."""
+        with suppress(ConnectionClosed):
+            while ended() < SLOW_READERS:
+                await connection.send(msgpack.packb(LARGE))
+                await asyncio.sleep(0.2)
+
+    def ended() -> int:
+        return application.logs().count("a session ends: OUTPUT_BUDGET")
+
+    async def bystander() -> None:
+        async with realtime(application) as connection:
+            while ended() < SLOW_READERS:
+                assert (await ask(connection, prompt=PROMPT))["type"] == "final"
+
+    connections = [await slow_reader(application) for _ in range(SLOW_READERS)]
+    async with Peak(application) as peak, asyncio.timeout(240), asyncio.TaskGroup() as group:
+        group.create_task(bystander())
+        for connection in connections:
+            group.create_task(ask_for_much(connection))
+    record_property("proxy_grew_by_bytes", peak.bytes)
+    print(f"{SLOW_READERS} sessions that do not read: proxy +{peak.bytes / 2**20:.1f} MiB")
+    assert peak.bytes < GROWTH
+    for connection in connections:  # and when they read at last
+        frames = []
+        with pytest.raises(ConnectionClosed):
+            while True:
+                frames.append(await connection.recv())
+        assert connection.close_code == 1008
+        assert decoded(frames[-1])["error"] == "OUTPUT_BUDGET"
+        assert sum(map(len, frames)) < 1.1 * OUTPUT_BYTES
+
+
+async def test_a_flood_of_large_frames_ends_its_session(
+    application: Application, record_property: Callable[[str, object], None]
+) -> None:
+    """Each is one that a session may send; on the wire they are small, and the proxy unfolds them
+    as they come."""
+    frame = msgpack.packb({"prompt": PROMPT, "sync_mode": bytes(2**20)})
+
+    async def flood(connection: ClientConnection) -> None:
+        with suppress(ConnectionClosed):
+            while True:
+                await connection.send(frame)
+
+    async with realtime(application) as bystander, realtime(application) as connection:
+        async with Peak(application) as peak, asyncio.timeout(60):
+            await flood(connection)  # it is sending: whether it sees the close is a matter of luck
+        assert "a session ends: INPUT_BUDGET" in application.logs()
+        assert (await ask(bystander, prompt=PROMPT))["type"] == "final"
+    record_property("proxy_grew_by_bytes", peak.bytes)
+    print(f"a flood of large frames: proxy +{peak.bytes / 2**20:.1f} MiB")
+    assert peak.bytes < GROWTH

@@ -1,0 +1,31 @@
+"""schemathesis, as its users run it: requests made from the OpenAPI document, good and bad ones."""
+
+import subprocess
+from pathlib import Path
+
+from tests.integration.application import BIN, Application
+
+# Two of its checks are left out: a document cannot say which sizes a model has, or which fields go
+# together; and GET of a path with a POST alone may be the page of an application that is not there.
+CHECKS = ("positive_data_acceptance", "unsupported_method")
+
+
+def test_every_answer_is_one_that_the_document_has(
+    application: Application, tmp_path: Path
+) -> None:
+    before = {process.pid for process in application.actors("Serve")}
+    ran = subprocess.run(
+        [
+            *(BIN / "schemathesis", "run", f"{application.url}/openapi.json", "--seed", "7"),
+            *("--max-examples", "10", "--continue-on-failure", "--no-shrink"),
+            *("--exclude-checks", ",".join(CHECKS), "--request-timeout", "60", "--workers", "4"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert "10 selected / 10 total" in ran.stdout
+    assert application.steps_run() > 0
+    assert {process.pid for process in application.actors("Serve")} == before
