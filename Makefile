@@ -12,10 +12,10 @@ INSTALLED := .venv/.installed
 TORCH = $(shell grep '^torch==' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve tls-dev test check train bench clean lock
+.PHONY: help serve tls-dev test check train bench bench-realtime clean lock
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 # A Ray of its own, even where another runs or RAY_ADDRESS names one.
 serve: $(INSTALLED)  ## start the server of CONFIG (serve_config.yaml) on this machine
@@ -47,6 +47,9 @@ train: $(INSTALLED)  ## make the built-in model again
 
 bench: $(INSTALLED)  ## measure the service, and rewrite docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+bench-realtime: $(INSTALLED)  ## measure realtime sessions, and rewrite their part of docs/benchmarks.md
+	$(BIN)/python -m benchmarks realtime
 
 clean:  ## remove .venv, caches and build leftovers; never .train
 	rm -rf .venv benchmarks/.venvs .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
