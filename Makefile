@@ -4,6 +4,8 @@ SHELL := bash
 # 3.11 where there is one, because requirements.lock is made for it.
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 CONFIG ?= serve_config.yaml
+# Variables that a config needs are in a file beside it; those of realtime.yaml in realtime.env.
+ENV = $(wildcard $(CONFIG:.yaml=.env))
 TLS ?= .tls
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -12,15 +14,15 @@ JAVASCRIPT := tests/clients/javascript
 NODE_MODULES := $(JAVASCRIPT)/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help serve tls-dev test check train bench clean lock
+.PHONY: help serve tls-dev test check train bench bench-realtime clean lock
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 # A Ray of its own, even where another runs or RAY_ADDRESS names one.
 serve: $(INSTALLED)  ## start the server of CONFIG (serve_config.yaml) on this machine
 	$(BIN)/python -m config.check $(CONFIG)
-	RAY_USAGE_STATS_ENABLED=0 $(BIN)/serve run --address local $(CONFIG)
+	RAY_USAGE_STATS_ENABLED=0 $(if $(ENV),env $$(grep -v '^#' $(ENV))) $(BIN)/serve run --address local $(CONFIG)
 
 # Its own authority: clients are told to trust it, with SSL_CERT_FILE or curl's --cacert.
 tls-dev:  ## make a certificate for localhost, for config/profiles/tls.yaml
@@ -48,6 +50,9 @@ train: $(INSTALLED)  ## make the built-in model again
 
 bench: $(INSTALLED)  ## measure the service, and rewrite docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+bench-realtime: $(INSTALLED)  ## measure realtime sessions, and rewrite their part of docs/benchmarks.md
+	$(BIN)/python -m benchmarks realtime
 
 clean:  ## remove .venv, caches and build leftovers; never .train
 	rm -rf .venv benchmarks/.venvs $(JAVASCRIPT)/node_modules .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

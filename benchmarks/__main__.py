@@ -1,5 +1,6 @@
 """`python -m benchmarks [NAME]`: without a name all figures, into benchmarks/results/ and
-docs/benchmarks.md, and so with `serving`; with another one, that figure alone, on the terminal."""
+docs/benchmarks.md, and so with `serving` and `realtime`; with another one, that figure alone, on
+the terminal."""
 
 import argparse
 import asyncio
@@ -8,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import (
@@ -19,6 +20,8 @@ from benchmarks import (
     machine,
     memory,
     network,
+    realtime,
+    realtime_tables,
     report,
     results,
     serving,
@@ -44,35 +47,34 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "name", nargs="?", choices=[*ALONE, "serving", "report"], help="report: tables anew"
+        "name", nargs="?", choices=[*ALONE, *IN_TURNS, "report"], help="report: tables anew"
     )
     parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="with serving: every part once, for a look whether all works; nothing is written",
+        help="with serving or realtime: every part once, for a look whether all works; nothing is "
+        "written",
     )
     arguments = parser.parse_args()
-    if arguments.quick and arguments.name != "serving":
-        parser.error("--quick is for serving")
+    if arguments.quick and arguments.name not in IN_TURNS:
+        parser.error("--quick is for serving and realtime")
     if arguments.name == "report":
-        report.write(results.find(), serving.find())
+        report.write(results.find(), serving.find(), realtime.find())
         return
-    if arguments.name in (None, "serving"):
+    if arguments.name in (None, *IN_TURNS):
         import matplotlib  # noqa: F401  missing, it is better found out before than after
 
         environments.install()
     isolation.enter()
     config = arguments.config.resolve()
-    if arguments.quick:
-        look(config)
-    elif arguments.name == "serving":
-        serve(config)
+    if arguments.name in IN_TURNS:
+        IN_TURNS[arguments.name](config, arguments.quick)
     elif arguments.name is not None:
         print(ALONE[arguments.name](config))
     else:
         foundation(config)
-        serve(config)
+        serve(config, quick=False)
 
 
 def foundation(config: Path) -> None:
@@ -103,33 +105,39 @@ def foundation(config: Path) -> None:
         decoders=decoded,
     )
     results.save(found)
-    report.write(found, None)
+    report.write(found, None, None)
     print(verdicts_table(found.verdicts))
 
 
-def serve(config: Path) -> None:
+def serve(config: Path, quick: bool) -> None:
     _warn_if_busy(machine.describe())
-    found = serving.measure(config, serving.FULL)
-    serving.save(found)
-    report.write(None, found)
-    _print_serving(found)
+    found = serving.measure(config, serving.QUICK if quick else serving.FULL)
+    if quick:
+        from benchmarks import plots
+
+        with tempfile.TemporaryDirectory() as folder:
+            serving.save(found, Path(folder) / "serving.json")
+            again = serving.find(Path(folder) / "serving.json")
+            assert again == found, "results can be read back as they were written"
+            plots.draw(found, Path(folder))
+    else:
+        serving.save(found)
+        report.write(None, found, None)
+    _print(serving_tables.by_name(found))
 
 
-def look(config: Path) -> None:
-    """Runs every part of `serve`, on next to nothing."""
-    from benchmarks import plots
-
-    found = serving.measure(config, serving.QUICK)
-    with tempfile.TemporaryDirectory() as folder:
-        serving.save(found, Path(folder) / "serving.json")
-        again = serving.find(Path(folder) / "serving.json")
-        assert again == found, "results can be read back as they were written"
-        plots.draw(found, Path(folder))
-    _print_serving(found)
+def talk(config: Path, quick: bool) -> None:
+    """Realtime sessions."""
+    _warn_if_busy(machine.describe())
+    found = realtime.measure(config, realtime.QUICK if quick else realtime.FULL)
+    if not quick:
+        realtime.save(found)
+        report.write(None, None, found)
+    _print(realtime_tables.by_name(found))
 
 
-def _print_serving(found: serving.Results) -> None:
-    for table in serving_tables.by_name(found).values():
+def _print(tables: Mapping[str, Callable[[], str]]) -> None:
+    for table in tables.values():
         print(table(), end="\n\n")
 
 
@@ -159,6 +167,9 @@ def _single_client(config: Path) -> str:
         config
     )
 
+
+# Several servers are measured in turns, and all figures come from one run.
+IN_TURNS: dict[str, Callable[[Path, bool], None]] = {"serving": serve, "realtime": talk}
 
 ALONE: dict[str, Callable[[Path], str]] = {
     "start": lambda config: start_tables(start.measure(config), os.cpu_count() or 1),

@@ -15,7 +15,7 @@ def verdicts(results: Results) -> list[Verdict]:
     for name, total, of_limit in ((SPLIT_NAME, 1.15, 0.80), (FUSED_NAME, 1.05, 0.90)):
         if (glimpse := results.server(name)) is not None:
             found += _verdicts(results, glimpse, fal, total, of_limit)
-    behind = results.realtime
+    behind = results.priority
     return [
         *found,
         Verdict(

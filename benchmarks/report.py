@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from benchmarks import foundation_tables, serving, serving_tables
+from benchmarks import foundation_tables, realtime, realtime_tables, serving, serving_tables
 from benchmarks.results import Results
 from config.settings import ROOT
 
@@ -12,13 +12,17 @@ KNOWN_TABLES = frozenset(
         *("verdicts", "machine", "start", "single_client", "bad_input", "memory", "decoders"),
         *("serving_machine", "serving_verdicts", "serving", "previews", "peak_memory"),
         *("cpu", "limit", "network", "batching"),
+        *("realtime_machine", "realtime_verdicts", "realtime"),
+        *("connections", "sessions", "slow_reader"),
     }
 )
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 MARKERS = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def write(foundation: Results | None, served: serving.Results | None) -> None:
+def write(
+    foundation: Results | None, served: serving.Results | None, talked: realtime.Results | None
+) -> None:
     """Fills in the tables of the document, and draws its plots; the prose around them stays, and so
     does what there are no results for.
     """
@@ -30,6 +34,8 @@ def write(foundation: Results | None, served: serving.Results | None) -> None:
 
         tables |= serving_tables.by_name(served)
         plots.draw(served)
+    if talked is not None:
+        tables |= realtime_tables.by_name(talked)
 
     def filled(found: re.Match[str]) -> str:
         if found[2] not in KNOWN_TABLES:

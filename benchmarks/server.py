@@ -97,6 +97,8 @@ def serving(config: Path, environment: Mapping[str, str] = NOTHING) -> Iterator[
         port = free_port()
         patched = folder / "serve_config.yaml"
         patched.write_text(_with_port(config, port))
+        if (variables := config.with_suffix(".env")).exists():
+            shutil.copy(variables, patched.with_suffix(".env"))
         script = "\n".join(_make_serve(patched))
         environment = {**_of_ray(folder), **environment}
         with _running(["sh", "-ec", script], environment, folder, port) as server:

