@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from glimpse.batches import Batches
 from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
-from glimpse.pictures import encode_final, encode_preview, on_a_reader, open_inputs
+from glimpse.pictures import READERS, encode_final, encode_preview, open_inputs
 from glimpse.ports import DenoiseOptions, Job, Latents, Picture, StepEvent
 from glimpse.request import PreviewSpec
 from glimpse.stage import failing_as
@@ -102,7 +102,9 @@ class PreviewDecoding:
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
     ) -> EncodedImage:
         with failing_as(request_id, "image_encode"):
-            images = await on_a_reader(open_inputs, picture, mask, width, height)
+            images = await asyncio.wrap_future(
+                READERS.submit(open_inputs, picture, mask, width, height)
+            )
             return await self._encodes.run(images)
 
 
@@ -128,7 +130,9 @@ class ImageCoding:
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
     ) -> EncodedImage:
         with failing_as(request_id, "image_encode"):
-            images = await on_a_reader(open_inputs, picture, mask, width, height)
+            images = await asyncio.wrap_future(
+                READERS.submit(open_inputs, picture, mask, width, height)
+            )
             return await self._encodes.run(images)
 
 

@@ -1,12 +1,11 @@
 """Encoded pictures, in and out. Pillow alone: the HTTP edge uses it too."""
 
-import asyncio
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
@@ -22,10 +21,9 @@ READABLE = ("JPEG", "PNG", "WEBP")
 # What Pillow raises for them, as damaging pictures at random has shown.
 BROKEN_PICTURE = (OSError, SyntaxError, ValueError, struct.error)
 MAX_INPUT_PIXELS = 64 * 2**20  # a small file can unfold to gigabytes
-# A picture of so many pixels takes half a gigabyte while it is read: never many at once.
-_READERS = ThreadPoolExecutor(2, "pictures")
-
-T = TypeVar("T")
+READERS = ThreadPoolExecutor(2, "pictures")
+"""The threads for whatever opens a picture: a large one takes half a gigabyte while it is read, so
+there are never many at once."""
 
 PNG_OPTIONS = {"compress_level": 1}  # a little larger, several times sooner
 
@@ -54,11 +52,6 @@ def _encode(image: Image.Image, picture_format: str, quality: int) -> Picture:
     buffer = io.BytesIO()
     image.save(buffer, picture_format, **options)
     return Picture(buffer.getvalue(), f"image/{picture_format}", image.width, image.height)
-
-
-async def on_a_reader(read: Callable[..., T], *arguments: object) -> T:
-    """Calls one of the functions below that open a picture, on a thread."""
-    return await asyncio.get_running_loop().run_in_executor(_READERS, read, *arguments)
 
 
 def check_input(data: bytes, field: str = "image_url") -> None:

@@ -2,11 +2,10 @@
 
 import base64
 import binascii
-import difflib
 import math
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,11 +15,11 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
-from glimpse.errors import InvalidRequest, invalid
+from glimpse.errors import invalid
+from glimpse.fields import validate
 
 Scheduler = Literal["euler", "euler_ancestral", "dpmpp_2m", "ddim", "unipc", "lcm"]
 PictureFormat = Literal["jpeg", "png", "webp"]
@@ -58,7 +57,6 @@ MAX_SEED = 2**32 - 1
 MAX_STEPS = 100
 MAX_PICTURES = 4  # of one request
 MAX_PROMPT_LENGTH = 2000  # characters
-MAX_PROBLEMS = 20  # told of one input; a body can have a million
 LCM_MAX_STEPS = 50  # the grid that LCM models are distilled on; diffusers' original_inference_steps
 MIN_SIDE_LATENTS = 4
 DEFAULT_STRENGTH = 0.6
@@ -297,62 +295,10 @@ def max_steps(scheduler: str) -> int:
 
 
 T = TypeVar("T")
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def _given(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def validate(
-    model: type[Model],
-    fields: Mapping[str, Any],
-    ignored: frozenset[str],
-    *,
-    text: bool = False,
-) -> Model:
-    """Fields as a model has them; `text`: each comes as text, as in a form.
-
-    Raises `InvalidRequest`, with every problem, for values that are wrong and for fields that are
-    neither known nor ignored.
-    """
-    known = model.model_fields
-    unknown = fields.keys() - known.keys() - ignored
-    problems = [
-        _unknown(_printable(name), known) for name in sorted(unknown, key=str)[:MAX_PROBLEMS]
-    ]
-    read = model.model_validate_strings if text else model.model_validate
-    try:
-        wanted = read({k: v for k, v in fields.items() if k in known})
-    except ValidationError as failure:
-        problems += problems_of(failure)
-    if problems:
-        raise InvalidRequest(problems[:MAX_PROBLEMS])
-    return wanted
-
-
-def problems_of(failure: ValidationError) -> list[dict[str, Any]]:
-    """For `InvalidRequest`. Input values are left out: NaN, lone surrogates and huge values break
-    the answer itself."""
-    return [
-        {
-            "loc": ["body", *(_printable(part) for part in error["loc"])],
-            "msg": error["msg"].removeprefix("Value error, "),
-            "type": error["type"],
-        }
-        for error in failure.errors(include_url=False, include_context=False, include_input=False)
-    ]
-
-
-def _unknown(name: str, known: Iterable[str]) -> dict[str, Any]:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    message = "unknown field" + (f"; did you mean {near[0]}?" if near else "")
-    return {"loc": ["body", name], "msg": message, "type": "extra_forbidden"}
-
-
-def _printable(part: int | str) -> str:
-    """A key of the client's, safe to send back: ASCII and short."""
-    return str(part)[:64].encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _size(wanted: GenerationInput, offer: Offer) -> tuple[int, int]:

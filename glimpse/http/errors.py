@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -16,35 +15,41 @@ from glimpse.http.leaving import CLIENT_CLOSED_REQUEST, ClientGone
 from glimpse.http.request_id import HEADER
 from glimpse.protocols import openai
 
-
-class ErrorAnswer(BaseModel):
-    """`detail` is a list of problems for a 422."""
-
-    detail: str | list[dict[str, Any]]
-    message: str
-    error_type: str
-
-
-class OpenAIError(BaseModel):
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
-class OpenAIErrorAnswer(BaseModel):
-    error: OpenAIError
-
-
 ANYWHERE = (401, 403, 421, 500, 503)
 OF_A_BODY = (413, 415, 429)
 
 
-def documented(
-    *statuses: int, model: type[BaseModel] = ErrorAnswer
-) -> dict[int | str, dict[str, Any]]:
+TEXT = {"type": "string"}
+ERROR = {
+    "type": "object",
+    "required": ["detail", "message", "error_type"],
+    "properties": {
+        "detail": {"anyOf": [TEXT, {"type": "array", "items": {"type": "object"}}]},
+        "message": TEXT,
+        "error_type": TEXT,
+    },
+}
+OPENAI_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": TEXT,
+                "type": TEXT,
+                "param": {"type": ["string", "null"]},
+                "code": TEXT,
+            },
+        }
+    },
+}
+
+
+def documented(*statuses: int, schema: dict[str, Any] = ERROR) -> dict[int | str, dict[str, Any]]:
     """The `responses` of routes that may fail so."""
-    return {status: {"model": model} for status in statuses}
+    return {status: {"content": {"application/json": {"schema": schema}}} for status in statuses}
 
 
 def answer(path: str, error: GlimpseError, headers: Mapping[str, str] | None = None) -> Response:

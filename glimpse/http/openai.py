@@ -1,5 +1,6 @@
 """The OpenAI images API: POST /v1/images/generations and /v1/images/edits, GET /v1/models."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +13,11 @@ from starlette.responses import JSONResponse, Response
 from glimpse.event_log import Event
 from glimpse.http import errors
 from glimpse.http.body import read_form, read_json_object
-from glimpse.http.errors import OpenAIErrorAnswer
+from glimpse.http.errors import OPENAI_ERROR
 from glimpse.http.generate import EventStream, final_event
 from glimpse.http.leaving import unless_gone
 from glimpse.http.service import Service
-from glimpse.pictures import mask_of_transparent, on_a_reader, upright_size
+from glimpse.pictures import READERS, mask_of_transparent, upright_size
 from glimpse.protocols import openai, sse
 from glimpse.protocols.openai import ImagesInput, ImagesRequest
 
@@ -43,7 +44,7 @@ EDIT_SCHEMA = _schema(
 )
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {}, sse.CONTENT_TYPE: {}}},
-    **errors.documented(*errors.OF_A_BODY, 400, 404, 504, model=OpenAIErrorAnswer),
+    **errors.documented(*errors.OF_A_BODY, 400, 404, 504, schema=OPENAI_ERROR),
 }
 
 
@@ -51,7 +52,7 @@ def router(
     service: Service, models: Sequence[str], max_body_bytes: int, ping_interval_s: float
 ) -> APIRouter:
     """`models` are the names of the one model that is served."""
-    failures = errors.documented(*errors.ANYWHERE, model=OpenAIErrorAnswer)
+    failures = errors.documented(*errors.ANYWHERE, schema=OPENAI_ERROR)
     routes = APIRouter(prefix="/v1", tags=["openai"], responses=failures)
     started = _now()
 
@@ -85,7 +86,9 @@ def router(
     async def edit(request: Request) -> Response:
         """Pictures that start from one that is sent, or replace a part of it."""
         asked = openai.parse_edit(await read_form(request, max_body_bytes), models)
-        return await answer(request, await on_a_reader(_with_pictures, asked))
+        return await answer(
+            request, await asyncio.wrap_future(READERS.submit(_with_pictures, asked))
+        )
 
     @routes.get("/models", response_class=JSONResponse)
     async def list_models() -> Response:

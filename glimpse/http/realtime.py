@@ -33,7 +33,7 @@ NORMAL, POLICY_VIOLATION, TOO_BIG, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1008,
 
 MOST_BUFFERING = 60  # fal's clients let nobody ask for more
 BURST_S = 1.0
-INPUT_BURST_S = 2.0
+INPUT_BURST_S = 4.0  # what a lively client sends while the proxy or we are held up comes at once
 FLOOD = 8  # times the messages that a session may send: nobody means well any more
 FAREWELL_S = 5.0  # for a client to take the last words; one that does not read never would
 
@@ -102,11 +102,12 @@ class _Ended(Exception):
 
 
 class _Bucket:
-    """Of tokens: so many come in a second, and at most those of `burst_s` are there at once."""
+    """Of tokens: so many come in a second, and at most those of `burst_s`, or one, are there at
+    once."""
 
     def __init__(self, per_s: float, burst_s: float) -> None:
         self._per_s = per_s
-        self._most = self._left = per_s * burst_s
+        self._most = self._left = max(1.0, per_s * burst_s)
         self._at = time.monotonic()
 
     def take(self, tokens: float) -> bool:

@@ -11,7 +11,7 @@ from glimpse import generation, logs
 from glimpse.errors import GlimpseError, NotReady, Overloaded
 from glimpse.event_log import EventLog
 from glimpse.generation import SessionMemory
-from glimpse.pictures import check_input, on_a_reader
+from glimpse.pictures import READERS, check_input
 from glimpse.ports import Priority, RoughPreviews, Stage, Stages
 from glimpse.request import GenerationRequest, Offer, parse_request
 
@@ -89,7 +89,7 @@ class Service:
         """The request in a client's fields. Raises `InvalidRequest`."""
         if fields.get("image_url") is None:
             return parse_request(fields, self.offer)
-        return await on_a_reader(self._parse_with_pictures, fields)
+        return await asyncio.wrap_future(READERS.submit(self._parse_with_pictures, fields))
 
     def _parse_with_pictures(self, fields: Mapping[str, Any]) -> GenerationRequest:
         request = parse_request(fields, self.offer)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from glimpse.errors import GlimpseError, InvalidRequest, ModelNotFound, invalid
 from glimpse.event_log import Event, Failed, Final, Preview
+from glimpse.fields import validate
 from glimpse.ports import Picture
 from glimpse.protocols.form import Part
 from glimpse.request import (
@@ -24,7 +25,6 @@ from glimpse.request import (
     PictureFormat,
     max_steps,
     size_of_aspect,
-    validate,
 )
 
 Operation = Literal["image_generation", "image_edit"]

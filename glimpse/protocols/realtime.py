@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glimpse.errors import GlimpseError, InvalidMessage, InvalidRequest, invalid
 from glimpse.event_log import Final, Preview, Timings
+from glimpse.fields import problems_of
 from glimpse.ports import Picture
 from glimpse.protocols import json_text
 from glimpse.protocols.pictures import image_json, timings_json
@@ -23,7 +24,6 @@ from glimpse.request import (
     Offer,
     parse_request,
     picture_in,
-    problems_of,
 )
 
 Frame: TypeAlias = bytes | str

@@ -139,10 +139,14 @@ async def test_sessions_are_counted_over_both_replicas(
         assert len(opened) <= most
         return opened
 
+    def both_have_some() -> bool:
+        new = application.logs()[logged:]
+        return len(set(re.findall(r"Ingress pid=(\d+)\).*accepted", new))) == 2
+
+    logged = len(application.logs())
     opened = await come()
     assert len(opened) == 4
-    ingresses = re.findall(r"Ingress pid=(\d+)\).*accepted", application.logs())
-    assert len(set(ingresses)) == 2
+    await asyncio.to_thread(eventually, both_have_some, 10)
     other = await session(application, keys.plain)
     assert other is not None
     for connection in opened[:2]:  # one says goodbye, the other does not

@@ -8,32 +8,53 @@ import msgpack
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.integration.application import Application, eventually
 from tests.integration.sessions import PROMPT, answer, ask, pixels, realtime
 
 SESSIONS = 64
+ROUNDS = 14
 
 
 async def test_many_sessions_at_once_each_get_their_own_pictures(application: Application) -> None:
-    async def session(seed: int) -> list[NDArray[Any]]:
-        async with realtime(application) as connection:
-            results = [
-                await ask(connection, prompt=PROMPT, seed=seed + again, output_format="png")
-                for again in (0, SESSIONS)
-            ]
-            assert [result["seed"] for result in results] == [seed, seed + SESSIONS]
-            return [pixels(result) for result in results]
+    async def picture(connection: ClientConnection, seed: int) -> NDArray[Any]:
+        result = await ask(connection, prompt=PROMPT, seed=seed, output_format="png")
+        assert result["seed"] == seed
+        return pixels(result)
 
-    alone = [await session(seed) for seed in range(4)]
+    async def session(seed: int) -> NDArray[Any]:
+        async with realtime(application) as connection:
+            return await picture(connection, seed)
+
+    async with realtime(application) as connection:
+        alone = [await picture(connection, seed) for seed in range(SESSIONS)]
     together = await asyncio.gather(*(session(seed) for seed in range(SESSIONS)))
-    for mine, again in zip(alone, together, strict=False):
-        for one, other in zip(mine, again, strict=True):
-            assert np.abs(one - other).max() <= 2  # a batch of another size rounds otherwise
-    for seed, pictures in enumerate(together):  # and nobody has anybody else's
-        for others in together[:seed]:
-            assert np.abs(pictures[0] - others[0]).mean() > 2
+    for mine, again in zip(alone, together, strict=True):
+        assert np.abs(mine - again).max() <= 2  # a batch of another size rounds otherwise
+    for seed, mine in enumerate(together):  # and nobody has anybody else's
+        for other in together[:seed]:
+            assert np.abs(mine - other).mean() > 2
+
+
+async def test_sessions_that_ask_all_the_time_get_the_same_share(application: Application) -> None:
+    async def session(seed: int) -> None:
+        async with realtime(application) as connection:
+            assert (await ask(connection, **small, seed=seed))["type"] == "final"
+            await everybody.wait()
+            while max(counts) < ROUNDS:
+                assert (await ask(connection))["seed"] == seed
+                counts[seed] += max(counts) < ROUNDS  # until the first has so many
+
+    small = {"prompt": PROMPT, "width": 64, "height": 64, "num_inference_steps": 2}
+    counts = [0] * SESSIONS
+    everybody = asyncio.Barrier(SESSIONS)
+    async with asyncio.TaskGroup() as sessions:
+        for seed in range(SESSIONS):
+            sessions.create_task(session(seed))
+    print(f"{sum(counts)} pictures, {min(counts)} to {max(counts)} a session")
+    assert max(counts) / min(counts) < 1.3
 
 
 async def test_an_input_picture_is_read_by_the_tiny_vae_or_by_the_full_one(

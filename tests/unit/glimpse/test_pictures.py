@@ -1,6 +1,5 @@
 """`glimpse.pictures`: encoded pictures, in and out."""
 
-import asyncio
 import io
 import random
 import threading
@@ -14,11 +13,11 @@ from PIL import Image
 from glimpse import pictures
 from glimpse.errors import InvalidRequest
 from glimpse.pictures import (
+    READERS,
     check_input,
     encode_final,
     encode_preview,
     mask_of_transparent,
-    on_a_reader,
     open_input,
     upright_size,
 )
@@ -259,7 +258,7 @@ def test_what_is_no_picture_has_no_size_and_is_no_mask(data: bytes) -> None:
         mask_of_transparent(data, (60, 40), "mask")
 
 
-async def test_only_two_pictures_are_read_at_once() -> None:
+def test_only_two_pictures_are_read_at_once() -> None:
     both, go_on = threading.Barrier(3), threading.Event()
     reading: list[int] = []
 
@@ -270,13 +269,13 @@ async def test_only_two_pictures_are_read_at_once() -> None:
         go_on.wait(5)
         return number
 
-    several = [asyncio.create_task(on_a_reader(read, number)) for number in range(5)]
+    several = [READERS.submit(read, number) for number in range(5)]
     try:
-        await asyncio.to_thread(both.wait, 5)
-        assert reading == [0, 1]
+        both.wait(5)
+        assert sorted(reading) == [0, 1]
     finally:
         go_on.set()
-    assert await asyncio.gather(*several) == [0, 1, 2, 3, 4]
+    assert [each.result(5) for each in several] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("kind", READABLE)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from glimpse.errors import InvalidRequest
+from glimpse.fields import MAX_PROBLEMS, validate
 from glimpse.request import (
     IGNORED_FIELDS,
-    MAX_PROBLEMS,
     MAX_SEED,
     PRESET_ASPECTS,
     GenerationInput,
@@ -24,7 +24,6 @@ from glimpse.request import (
     nearest_size,
     parse_request,
     size_of_aspect,
-    validate,
 )
 from tests.fakes import OFFER, make_request
 

@@ -49,10 +49,10 @@ async def test_a_frame_that_is_too_large() -> None:
 
 
 async def test_more_bytes_than_anybody_would_send() -> None:
-    async with realtime(server(max_input_bytes_per_s=1000)) as socket:
-        for _ in range(3):  # two seconds' worth may come at once
+    async with realtime(server(max_input_bytes_per_s=1000, max_unsent=10)) as socket:
+        for _ in range(6):  # four seconds' worth may come at once
             socket.send(b"x" * 800)
-        for _ in range(2):
+        for _ in range(5):
             assert (await socket.receive())["error"] == "INVALID_MESSAGE"
         assert (await socket.receive())["error"] == "INPUT_BUDGET"
         assert (await socket.closed())[0] == 1008
