@@ -51,6 +51,7 @@ def measure(config: Path) -> Figure:
 
 async def _measure(settings: AppSettings) -> Figure:
     from deployments.denoiser import Denoiser
+    from deployments.references import Inputs
     from glimpse.ports import DenoiseOptions, Job, Priority
 
     denoiser = Denoiser(settings)
@@ -69,8 +70,7 @@ async def _measure(settings: AppSettings) -> Figure:
                 scheduler=model.scheduler,
                 strength=1.0,
             ),
-            [conditioning()],
-            None,
+            Inputs(("", None), ([conditioning()], None)),
             DenoiseOptions(priority=priority, deadline_s=None, emit_at=frozenset({1})),
         )
 

@@ -2,6 +2,7 @@
 memory, and how it goes on."""
 
 import asyncio
+import io
 import json
 import socket
 import time
@@ -11,6 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgpack
+import numpy as np
+from PIL import Image
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -18,16 +21,17 @@ from benchmarks.processes import used
 from benchmarks.realtime_client import ask, connected
 from benchmarks.server import Server
 
-# As many bytes a second as may be: one step, no guidance, no compression to speak of.
+# As many bytes a second as may be: one step of a picture of noise, which PNG cannot compress.
 FIELDS = {
     "prompt": "noise",
-    "num_inference_steps": 1,
+    "num_inference_steps": 50,
+    "strength": 0.02,
     "guidance_scale": 1,
-    "width": 256,
-    "height": 256,
     "num_images": 4,
     "output_format": "png",
+    "image_encoding": "data_uri",
 }
+SIDE = 256  # pixels
 WARM_UP = 5  # pictures that are read, so that what the model needs is there before
 EVERY_S = 0.1  # a message; more than the model follows, and the oldest of those that wait goes
 LOOK_EVERY = 10  # messages
@@ -65,13 +69,15 @@ async def measure(server: Server, seconds: float) -> Figure:
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     reader.connect((address.hostname, address.port))
     async with connected(server.url, sock=reader, max_queue=1) as connection:
+        # A session keeps what it was told.
+        await ask(connection, {**FIELDS, "width": SIDE, "height": SIDE, "image": _noise()})
         for seed in range(WARM_UP):
-            await ask(connection, {**FIELDS, "seed": seed})
+            await ask(connection, {"seed": seed})
         before, most = _rss(server), defaultdict[str, int](int)
         began = time.monotonic()
         sent = 0
         while time.monotonic() - began < seconds:
-            await connection.send(msgpack.packb({**FIELDS, "seed": sent}))
+            await connection.send(msgpack.packb({"seed": sent}))
             sent += 1
             if sent % LOOK_EVERY == 0:
                 for kind, rss in _rss(server).items():
@@ -92,7 +98,7 @@ async def _read(connection: ClientConnection) -> _Received:
     """All that is there, up to the answer to one more message or to the end."""
     received = _Received()
     try:
-        await connection.send(msgpack.packb({**FIELDS, "seed": 0, "request_id": LAST}))
+        await connection.send(msgpack.packb({"seed": 0, "request_id": LAST}))
         while LAST not in received.ids:
             _count(received, await connection.recv())
     except ConnectionClosed as closed:
@@ -110,6 +116,14 @@ def _count(received: _Received, frame: bytes | str) -> None:
     received.size += len(frame)
     received.dropped += result["dropped"]
     received.ids.append(result["request_id"])
+
+
+def _noise() -> bytes:
+    """A picture, as PNG."""
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def _rss(server: Server) -> dict[str, int]:

@@ -6,9 +6,10 @@ from contextlib import aclosing
 from typing import Any
 
 from config.settings import AppSettings
-from deployments.references import Reference, take
+from deployments import preview_decoder
+from deployments.references import Inputs, KeptInputs
 from glimpse import logs
-from glimpse.direct import Denoising
+from glimpse.direct import Denoising, PreviewDecoding
 from glimpse.ports import DenoiseOptions, Job, StepEvent
 from glimpse.stage import failing_as
 from glimpse.torch_thread import TorchThread
@@ -18,31 +19,38 @@ class Denoiser:
     def __init__(self, settings: AppSettings) -> None:
         logs.configure(settings.log_level)
         thread = TorchThread(settings.denoiser.threads)
-        self._stage = thread.call(load, settings, thread)
+        self._stage = thread.call(_load_alone, settings, thread)
+        self._inputs = KeptInputs()
 
     async def ping(self) -> dict[str, Any]:
         return await self._stage.ping()
 
     async def denoise(
-        self,
-        job: Job,
-        conditioning: Reference,
-        image: Reference | None,
-        options: DenoiseOptions,
+        self, job: Job, inputs: Inputs, options: DenoiseOptions
     ) -> AsyncGenerator[StepEvent, None]:
         with failing_as(job.id, "denoise"):
-            steps = self._stage.denoise(
-                job,
-                await take(conditioning, "text_encode"),
-                None if image is None else await take(image, "image_encode"),
-                options,
-            )
-        async with aclosing(steps):
+            conditioning, image = await self._inputs.take(inputs, options.session)
+        async with aclosing(self._stage.denoise(job, conditioning, image, options)) as steps:
             async for event in steps:
                 yield event
 
+    async def denoise_to_the_end(
+        self, job: Job, inputs: Inputs, options: DenoiseOptions
+    ) -> StepEvent | None:
+        """The last event alone."""
+        last = None
+        async with aclosing(self.denoise(job, inputs, options)) as steps:
+            async for event in steps:
+                last = event
+        return last
 
-def load(settings: AppSettings, thread: TorchThread) -> Denoising:
+
+def _load_alone(settings: AppSettings, thread: TorchThread) -> Denoising:
+    """On that thread, with a TinyVAE of its own: a realtime message is one hop, not two."""
+    return load(settings, thread, preview_decoder.load(settings, thread))
+
+
+def load(settings: AppSettings, thread: TorchThread, decoder: PreviewDecoding) -> Denoising:
     """On that thread."""
     # Here and not above: the process that builds the graph, and the ingress, never load torch.
     from deployments.model_source import model_source
@@ -66,4 +74,4 @@ def load(settings: AppSettings, thread: TorchThread) -> Denoising:
     budget = chosen.row_budget or probe(
         lambda rows: network.run_blank(rows, side, side), network.device
     )
-    return Denoising(Engine(network, thread, row_budget=budget))
+    return Denoising(Engine(network, thread, row_budget=budget), decoder)

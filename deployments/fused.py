@@ -35,9 +35,10 @@ class Fused(Edge):
 def _load(settings: AppSettings, thread: TorchThread) -> Stages:
     encoder = text_encoder.load(settings)
     embeds = Batches(thread, encoder.encode, most=lambda text: settings.text_encoder.max_batch_size)
+    decoder = preview_decoder.load(settings, thread)
     return Stages(
         text_encoder=TextEncoding(encoder, embeds.run, settings.text_encoder.cache_size),
-        denoiser=denoiser.load(settings, thread),
-        preview_decoder=preview_decoder.load(settings, thread),
+        denoiser=denoiser.load(settings, thread, decoder),
+        preview_decoder=decoder,
         image_codec=image_codec.load(settings, thread),
     )

@@ -8,14 +8,37 @@ is sometimes freed under load while others hold it; and when a response that is 
 argument fails, a streaming call never hears of it.
 """
 
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from cachetools import LRUCache
 from ray.serve.handle import DeploymentResponse
 
 from deployments.failures import translated
+from glimpse.errors import StageLost
 
 Reference: TypeAlias = list[Any]
 """One `ray.ObjectRef`, in a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Of a job. `references`, of the conditioning and of the input picture, are left out where the
+    denoiser has kept the values: what holds no reference can go by value, in half the time."""
+
+    names: tuple[str, str | None]
+    references: tuple[Reference, Reference | None] | None
+
+    @classmethod
+    def of(cls, conditioning: Reference, image: Reference | None) -> "Inputs":
+        names = conditioning[0].hex(), None if image is None else image[0].hex()
+        return cls(names, (conditioning, image))
+
+    def kept(self) -> "Inputs":
+        return replace(self, references=None)
+
+
+KEPT_SESSIONS = 256  # whose inputs a denoiser keeps; those of SDXL are a megabyte
 
 
 async def reference_to(response: DeploymentResponse[Any]) -> Reference:
@@ -28,3 +51,28 @@ async def take(reference: Reference, stage: str) -> Any:
     """The value. Raises what the stage raised, or `StageLost` where the value is gone."""
     with translated(stage):
         return await reference[0]
+
+
+class KeptInputs:
+    """What the last job of each session was made from. The next is mostly made from the same."""
+
+    def __init__(self) -> None:
+        self._of_session: LRUCache[str, tuple[Inputs, Any, Any]] = LRUCache(KEPT_SESSIONS)
+
+    async def take(self, inputs: Inputs, session: str | None) -> tuple[Any, Any]:
+        """The values of both.
+
+        Raises what the encoders raised, or `StageLost` where a value is gone, or is not kept here:
+        another replica may have been the session's. Either way the flow has it made again.
+        """
+        if inputs.references is None:
+            kept, conditioning, image = self._of_session.get(session or "", (None, None, None))
+            if kept != inputs:
+                raise StageLost("text_encode")
+            return conditioning, image
+        of_text, of_image = inputs.references
+        conditioning = await take(of_text, "text_encode")
+        image = None if of_image is None else await take(of_image, "image_encode")
+        if session is not None:
+            self._of_session[session] = inputs.kept(), conditioning, image
+        return conditioning, image

@@ -5,8 +5,10 @@ opened on other threads: Pillow lets go of the interpreter's lock, and never cal
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
@@ -61,10 +63,11 @@ class TextEncoding:
 
 
 class Denoising:
-    """A `Denoiser`."""
+    """A `Denoiser`, with a TinyVAE beside it for the pictures that it makes itself."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: "Engine", decoder: "PreviewDecoding") -> None:
         self._engine = engine
+        self._decoder = decoder
 
     async def ping(self) -> dict[str, Any]:
         return dict(self._engine.counters)
@@ -79,6 +82,9 @@ class Denoising:
         with failing_as(job.id, "denoise"):
             async with aclosing(self._engine.denoise(job, conditioning, image, options)) as steps:
                 async for event in steps:
+                    if event.latents is not None and options.picture is not None:
+                        picture = await self._decoder.decode(job.id, event.latents, options.picture)
+                        event = replace(event, latents=None, picture=picture)
                     yield event
 
 
@@ -95,8 +101,8 @@ class PreviewDecoding:
 
     async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
         with failing_as(request_id, "preview_decode"):
-            image = await self._decodes.run(denoised)
-            return await asyncio.to_thread(encode_preview, image, spec)
+            decoded = await self._decodes.run(denoised)
+            return await asyncio.to_thread(_encoded, decoded, encode_preview, spec)
 
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
@@ -123,8 +129,8 @@ class ImageCoding:
         self, request_id: str, latents: Latents, picture_format: str, quality: int
     ) -> Picture:
         with failing_as(request_id, "image_decode"):
-            image = await self._decodes.run(latents)
-            return await asyncio.to_thread(encode_final, image, picture_format, quality)
+            decoded = await self._decodes.run(latents)
+            return await asyncio.to_thread(_encoded, decoded, encode_final, picture_format, quality)
 
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
@@ -136,14 +142,34 @@ class ImageCoding:
             return await self._encodes.run(images)
 
 
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """An image, and the seconds of the call that decoded it."""
+
+    image: "Image"
+    seconds: float
+
+
+def _encoded(decoded: _Decoded, encode: Callable[..., Picture], *how: Any) -> Picture:
+    began = time.perf_counter()
+    picture = encode(decoded.image, *how)
+    return replace(picture, decode_s=decoded.seconds + time.perf_counter() - began)
+
+
 def _decodes(
     thread: TorchThread, decode: Callable[[list[Latents]], list["Image"]], max_batch_pixels: int
-) -> "Batches[Latents, Image]":
+) -> Batches[Latents, _Decoded]:
     def most(latents: Latents) -> int:
         _, height, width = latents.shape
         return max_batch_pixels // int(height * width * LATENT_FACTOR**2)
 
-    return Batches(thread, decode, most=most, kind=lambda latents: latents.shape)
+    def timed(latents: list[Latents]) -> list[_Decoded]:
+        began = time.perf_counter()
+        images = decode(latents)
+        seconds = time.perf_counter() - began
+        return [_Decoded(image, seconds) for image in images]
+
+    return Batches(thread, timed, most=most, kind=lambda latents: latents.shape)
 
 
 def _encodes(

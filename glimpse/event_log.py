@@ -32,7 +32,8 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds. With several pictures: from the first to start to the last to end."""
+    """Seconds. With several pictures: from the first to start to the last to end; `decode` is the
+    work on one of them."""
 
     queue: float
     text_encode: float

@@ -100,7 +100,6 @@ class _Result:
     picture: Picture
     queue_s: float
     denoise_s: float
-    decode_s: float
 
 
 class _Generation:
@@ -186,25 +185,21 @@ class _Generation:
             logger.warning("%s; encoding again", lost.message)
             # What was encoded went with its encoder, before the first step: it is made again.
             last = await self._denoise(index, await self._encode())
-        if last is None or last.latents is None or last.denoise_s is None:
+        if last is None or last.denoise_s is None:
             raise StageFailed("denoise", "The denoiser stopped before the last step; try again.")
-        denoised = time.monotonic()
-        picture = await self._decode(last.latents)
-        return _Result(
-            picture,
-            # The denoiser cannot tell how long its job was on the way to it, or waited for it.
-            queue_s=max(0.0, denoised - began - last.denoise_s),
-            denoise_s=last.denoise_s,
-            decode_s=time.monotonic() - denoised,
-        )
+        # The denoiser cannot tell how long its job was on the way to it, or waited for it.
+        decode_s = 0.0 if last.picture is None else last.picture.decode_s
+        queue_s = max(0.0, time.monotonic() - began - last.denoise_s - decode_s)
+        return _Result(await self._decoded(last), queue_s, last.denoise_s)
 
-    async def _decode(self, latents: Latents) -> Picture:
-        request, stages = self._request, self._stages
-        if request.full_quality:
-            return await stages.image_codec.decode(
-                request.request_id, latents, request.output_format, request.output_quality
-            )
-        return await stages.preview_decoder.decode(request.request_id, latents, request.final)
+    async def _decoded(self, last: StepEvent) -> Picture:
+        if last.picture is not None:
+            return last.picture
+        assert last.latents is not None, "the last step has the one or the other"
+        request = self._request
+        return await self._stages.image_codec.decode(
+            request.request_id, last.latents, request.output_format, request.output_quality
+        )
 
     async def _denoise(self, index: int, encoded: _Encoded) -> StepEvent | None:
         """Runs the job of one picture, and gives the last that was told of it."""
@@ -226,6 +221,7 @@ class _Generation:
             emit_at=request.progress_steps if shown else frozenset(),
             emit_denoised_at=request.preview_steps if shown else frozenset(),
             session=self._session.id,
+            picture=None if request.full_quality else request.final,
         )
         event = None
         steps = self._stages.denoiser.denoise(job, encoded.conditioning, encoded.image, options)
@@ -243,7 +239,7 @@ class _Generation:
             queue=queue,
             text_encode=text_s,
             denoise=max(r.queue_s + r.denoise_s for r in results) - queue,
-            decode=max(r.decode_s for r in results),
+            decode=max(r.picture.decode_s for r in results),
             total=time.monotonic() - self._began,
         )
 

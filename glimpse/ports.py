@@ -1,7 +1,7 @@
 """What the flow talks to: the stages, as Protocols. Bound to Ray handles or to direct calls."""
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol, TypeAlias
 
@@ -48,7 +48,8 @@ class DenoiseOptions:
     `emit_at`, `emit_denoised_at` and `emit_state_at` name steps, from 1: those that are told of,
     with an estimate, with a state; the last always is. `resume_from` is a `state` of an earlier
     run of the same job. `deadline_s` is what is left, in seconds. Jobs of one `session` go to the
-    same replica, for as long as there is that one.
+    same replica, for as long as there is that one. With `picture` the last step has the picture,
+    made by the TinyVAE, in place of latents.
     """
 
     priority: Priority
@@ -58,6 +59,7 @@ class DenoiseOptions:
     emit_state_at: frozenset[int] = frozenset()
     resume_from: bytes | None = None
     session: str | None = None
+    picture: PreviewSpec | None = None
 
     @property
     def told(self) -> frozenset[int]:
@@ -70,7 +72,8 @@ class StepEvent:
     """One step of one job is done. `step` counts from 1 to `steps`, the steps that are run.
 
     `denoised` is the clean estimate x0, there only where it was asked for; `state` a checkpoint,
-    likewise. The last step has `latents` and `denoise_s`, the seconds since the first began.
+    likewise. The last step has `latents`, or the `picture`, and `denoise_s`, the seconds since the
+    first began.
     """
 
     step: int
@@ -78,17 +81,20 @@ class StepEvent:
     denoised: Latents | None = None
     state: bytes | None = None
     latents: Latents | None = None
+    picture: "Picture | None" = None
     denoise_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded picture: JPEG, PNG or WebP bytes."""
+    """An encoded picture: JPEG, PNG or WebP bytes. `decode_s`: seconds that it took to make it of
+    latents, the work alone."""
 
     data: bytes
     content_type: str
     width: int
     height: int
+    decode_s: float = field(default=0.0, compare=False)
 
 
 class Stage(Protocol):
@@ -118,14 +124,14 @@ class Denoiser(Stage, Protocol):
 
 
 class PreviewDecoder(Stage, Protocol):
-    """The TinyVAE. Where speed counts more than sharpness it stands in for the `ImageCodec`."""
+    """The TinyVAE."""
 
     async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture: ...
 
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
     ) -> Opaque:
-        """As `ImageCodec.encode`."""
+        """As `ImageCodec.encode`, where speed counts more than sharpness."""
         ...
 
 

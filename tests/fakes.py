@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -156,19 +157,28 @@ class FakeDenoiser(FakeStage):
                 self.steps_run += 1
                 if step != steps and step not in options.told:
                     continue
-                yield StepEvent(
+                event = StepEvent(
                     step,
                     steps,
                     denoised=_full(step) if step in options.emit_denoised_at else None,
-                    latents=_full(job.seed) if step == steps else None,
-                    denoise_s=0.0 if step == steps else None,
                 )
+                if step == steps:
+                    event = replace(event, denoise_s=0.0, **_made(job, options))
+                yield event
         except (GeneratorExit, asyncio.CancelledError):
             if step != steps:
                 self.cancelled.append(job.id)
             raise
         finally:
             self.open -= 1
+
+
+def _made(job: Job, options: DenoiseOptions) -> dict[str, Any]:
+    """What the last step of a job has: a picture whose bytes name the seed, or latents."""
+    spec = options.picture
+    if spec is None:
+        return {"latents": _full(job.seed)}
+    return {"picture": Picture(f"preview {job.seed}".encode(), f"image/{spec.format}", 128, 128)}
 
 
 class FakePreviewDecoder(FakeStage):
@@ -213,6 +223,7 @@ class FakeImageCodec(FakeStage):
         self.encoded: list[tuple[bytes, int, int]] = []
         self.masks: list[bytes | None] = []
         self.qualities: list[int] = []  # of the pictures decoded
+        self.decode_s = 0.0  # that it says each took
         self.open = 0
         self.encoding_gate = _opened()
         self._gates: defaultdict[int, asyncio.Event] = defaultdict(_opened)
@@ -232,7 +243,8 @@ class FakeImageCodec(FakeStage):
             await self._gates[seed].wait()
             if self.decode_error is not None:
                 raise self.decode_error
-            return Picture(f"picture {seed}".encode(), f"image/{picture_format}", 128, 128)
+            data = f"picture {seed}".encode()
+            return Picture(data, f"image/{picture_format}", 128, 128, self.decode_s)
         finally:
             self.open -= 1
 

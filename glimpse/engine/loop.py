@@ -74,7 +74,7 @@ class _Told:
             latents = self._finite(self.latents)
             denoise_s = time.monotonic() - self.ticket.began
         denoised = None if self.denoised is None else self._finite(self.denoised)
-        return StepEvent(self.step, self.steps, denoised, self.state, latents, denoise_s)
+        return StepEvent(self.step, self.steps, denoised, self.state, latents, denoise_s=denoise_s)
 
     def _finite(self, copy: HostCopy) -> Latents:
         array = copy.array()

@@ -15,9 +15,9 @@ from glimpse.decoders import FullVAE, TinyVAE
 from glimpse.direct import Denoising, ImageCoding, PreviewDecoding, TextEncoding
 from glimpse.engine.loop import Engine
 from glimpse.errors import InvalidRequest, StageFailed
-from glimpse.families.conditioning import TextEmbedding
+from glimpse.families.conditioning import Conditioning, TextEmbedding
 from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
-from glimpse.ports import DenoiseOptions, Priority
+from glimpse.ports import DenoiseOptions, Priority, StepEvent
 from glimpse.request import PreviewSpec
 from glimpse.torch_thread import TorchThread
 from tests.unit.glimpse.engine.oracle import make_job
@@ -145,11 +145,40 @@ async def test_texts_that_wait_share_a_call_and_are_encoded_once(
     assert (await stage.ping())["texts"] == after["texts"] + 5
 
 
-async def test_a_denoiser_that_is_closed_stops_before_its_next_step(
-    torch_thread: TorchThread, network: SDXLNetwork, text_encoder: SDXLTextEncoder
+async def test_a_denoiser_makes_the_picture_itself_where_it_is_asked_to(
+    torch_thread: TorchThread,
+    network: SDXLNetwork,
+    text_encoder: SDXLTextEncoder,
+    tiny_vae: TinyVAE,
 ) -> None:
     [text] = await torch_thread.run(text_encoder.encode, ["a house"])
-    stage = Denoising(Engine(network, torch_thread, row_budget=2))
+    decoder = PreviewDecoding(torch_thread, tiny_vae, max_batch_pixels=1)
+    stage = Denoising(Engine(network, torch_thread, row_budget=2), decoder)
+    plain = DenoiseOptions(priority=Priority.REALTIME, deadline_s=None)
+
+    async def last(options: DenoiseOptions) -> StepEvent:
+        [event] = [
+            event
+            async for event in stage.denoise(make_job(), Conditioning(text, None), None, options)
+        ]
+        return event
+
+    with_latents = await last(plain)
+    with_picture = await last(dataclasses.replace(plain, picture=SPEC))
+    assert with_picture.latents is None and with_latents.latents is not None
+    assert with_picture.picture == await decoder.decode("r", with_latents.latents, SPEC)
+    assert with_picture.picture is not None and with_picture.picture.decode_s > 0
+
+
+async def test_a_denoiser_that_is_closed_stops_before_its_next_step(
+    torch_thread: TorchThread,
+    network: SDXLNetwork,
+    text_encoder: SDXLTextEncoder,
+    tiny_vae: TinyVAE,
+) -> None:
+    [text] = await torch_thread.run(text_encoder.encode, ["a house"])
+    decoder = PreviewDecoding(torch_thread, tiny_vae, max_batch_pixels=1)
+    stage = Denoising(Engine(network, torch_thread, row_budget=2), decoder)
     encoder = TextEncoding(text_encoder, _given(text), cache_size=1)
     conditioning = await encoder.encode("r", "a house", None)
     options = DenoiseOptions(

@@ -1,0 +1,98 @@
+"""`deployments.handles`: how a job goes to its denoiser."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from deployments.handles import MOST_PIXELS_BY_VALUE, RayDenoiser
+from deployments.references import Reference
+from glimpse.ports import DenoiseOptions, Job, Priority, StepEvent
+
+JOB = Job("j", 128, 128, 4, 4.5, 7, "euler", 1.0)
+OPTIONS = DenoiseOptions(priority=Priority.REALTIME, deadline_s=None)
+LAST = StepEvent(4, 4, denoise_s=0.1)
+
+
+class Ref:
+    def hex(self) -> str:
+        return f"{id(self):x}"
+
+
+def reference() -> Reference:
+    return [Ref()]
+
+
+class Response(asyncio.Future[StepEvent]):
+    """Of one answer, or of a stream of one."""
+
+    def __aiter__(self) -> Any:
+        return self._events()
+
+    async def _events(self) -> Any:
+        yield await self
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Remembers its calls: with which options, of which method, and what was sent."""
+
+    calls: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    method: str = ""
+
+    def options(self, **chosen: Any) -> "Handle":
+        return replace(self, chosen=self.chosen | chosen)
+
+    def __getattr__(self, method: str) -> "Handle":
+        return replace(self, method=method)
+
+    def remote(self, job: Job, inputs: Any, options: DenoiseOptions) -> Response:
+        self.calls.append((self.chosen, self.method, inputs))
+        response = Response()
+        response.set_result(LAST)
+        return response
+
+
+async def run(denoiser: RayDenoiser, text: Reference, job: Job = JOB, **changes: Any) -> None:
+    options = replace(OPTIONS, **changes)
+    async with aclosing(denoiser.denoise(job, text, None, options)) as events:
+        assert [event async for event in events] == [LAST]
+
+
+def made() -> tuple[Any, RayDenoiser]:
+    handle: Any = Handle()
+    return handle, RayDenoiser(handle, "denoise")
+
+
+async def test_a_sessions_next_job_with_the_same_text_goes_by_value() -> None:
+    handle, denoiser = made()
+    text, other = reference(), reference()
+    for each in (text, text, other, other):
+        await run(denoiser, each, session="s")
+    by_reference = [chosen["_by_reference"] for chosen, _, _ in handle.calls]
+    assert by_reference == [True, False, True, False]
+    assert [inputs.references is None for *_, inputs in handle.calls] == [False, True, False, True]
+    assert {chosen["session_id"] for chosen, *_ in handle.calls} == {"s"}
+
+
+async def test_another_session_none_and_a_large_picture_go_by_reference() -> None:
+    handle, denoiser = made()
+    text = reference()
+    await run(denoiser, text, session="s")
+    await run(denoiser, text, session="another")
+    await run(denoiser, text)
+    await run(denoiser, text)
+    large = replace(JOB, width=1024, height=MOST_PIXELS_BY_VALUE // 1024 + 8)
+    await run(denoiser, text, large, session="s")
+    assert all(chosen["_by_reference"] for chosen, *_ in handle.calls)
+    assert all(inputs.references is not None for *_, inputs in handle.calls)
+
+
+async def test_only_what_has_more_to_tell_than_its_end_is_a_stream() -> None:
+    handle, denoiser = made()
+    await run(denoiser, reference())
+    await run(denoiser, reference(), emit_at=frozenset({1}))
+    [(one, one_method, _), (stream, stream_method, _)] = handle.calls
+    assert "stream" not in one and one_method == "denoise_to_the_end"
+    assert stream["stream"] and stream_method == "denoise"
