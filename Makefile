@@ -8,6 +8,8 @@ TLS ?= .tls
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TORCH = $(shell grep '^torch==' requirements.lock)
+JAVASCRIPT := tests/clients/javascript
+NODE_MODULES := $(JAVASCRIPT)/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help serve tls-dev test check train bench clean lock
@@ -29,7 +31,8 @@ tls-dev:  ## make a certificate for localhost, for config/profiles/tls.yaml
 	  -keyout $(TLS)/key.pem -out $(TLS)/cert.pem
 
 # Those that start Ray go one after another: each has the machine to itself.
-test: $(INSTALLED)  ## run the tests
+# Without npm the tests of fal's JavaScript client are skipped, unless CI is true.
+test: $(INSTALLED) $(if $(shell command -v npm),$(NODE_MODULES))  ## run the tests
 	$(BIN)/pytest --numprocesses 2 tests/unit
 	$(BIN)/pytest tests/integration tests/clients
 
@@ -47,7 +50,7 @@ bench: $(INSTALLED)  ## measure the service, and rewrite docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove .venv, caches and build leftovers; never .train
-	rm -rf .venv benchmarks/.venvs .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv benchmarks/.venvs $(JAVASCRIPT)/node_modules .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.train/*' -prune -exec rm -rf {} +
 
 # From a fresh environment, so that nothing lingers. torch keeps the version that the lock has: change
@@ -72,4 +75,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/pip install $(TORCH)
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(NODE_MODULES): $(JAVASCRIPT)/package.json $(JAVASCRIPT)/package-lock.json
+	cd $(JAVASCRIPT) && npm ci
 	touch $@

@@ -1,0 +1,105 @@
+// fal's unmodified client, pointed at the server that GLIMPSE_URL names, in one of the ways there are:
+// by its fetch, or by its proxyUrl. Prints what a call gave, as JSON; pictures in bytes as base64.
+//
+// node fal.mjs WAY CALL
+
+import { fal } from "@fal-ai/client";
+import WebSocket from "ws";
+
+const [way, call] = process.argv.slice(2);
+const server = process.env.GLIMPSE_URL;
+const app = "glimpse/miniature";
+const input = { prompt: "a red lighthouse by the sea at sunset", num_inference_steps: 12, seed: 7 };
+const quick = { prompt: "a windmill on green hills", num_inference_steps: 2 };
+
+const here = (url) =>
+  String(url)
+    .replace("https://rest.fal.ai", `${server}/rest`)
+    .replace("https://fal.run", server)
+    .replace("wss://fal.run", server.replace("http", "ws"));
+
+fal.config(
+  {
+    fetch: { credentials: "any", fetch: (url, options) => fetch(here(url), options) },
+    proxy: { proxyUrl: { url: `${server}/api/fal/proxy`, when: "always" } },
+  }[way],
+);
+globalThis.WebSocket = class extends WebSocket {
+  constructor(url, protocols) {
+    super(here(url), protocols);
+  }
+};
+
+const failure = ({ name, status, message, fieldErrors, body }) => ({
+  failure: { name, status, message, fieldErrors, body },
+});
+
+async function realtime(messages, options = {}) {
+  // One after another, because while it connects the client keeps the newest message alone.
+  const told = [];
+  await new Promise((resolve) => {
+    const waiting = [...messages];
+    const next = (answer) => {
+      if (answer) told.push(answer);
+      if (waiting.length > 0) return connection.send(waiting.shift());
+      resolve();
+      connection.close();
+    };
+    const connection = fal.realtime.connect(app, {
+      throttleInterval: 0,
+      onResult: (result) => next({ result }),
+      onError: (error) => told.length < messages.length && next(failure(error)),
+      ...options,
+    });
+    next();
+  });
+  return told;
+}
+
+async function token() {
+  const answer = await fetch(`${server}/tokens/realtime`, {
+    method: "POST",
+    headers: { authorization: "Key any", "content-type": "application/json" },
+    body: JSON.stringify({ allowed_apps: [app], duration: 60 }),
+  });
+  return (await answer.json()).token;
+}
+
+const calls = {
+  run: () => fal.run(app, { input }),
+  refused_run: () => fal.run(app, { input: { ...input, sead: 1 } }).catch(failure),
+  unknown_app: () => fal.run("glimpse/other", { input }).catch(failure),
+  async stream() {
+    const stream = await fal.stream(app, { input });
+    const events = [];
+    for await (const event of stream) events.push(event);
+    return { events, done: await stream.done() };
+  },
+  async stream_with_token() {
+    const options = { connectionMode: "client", tokenProvider: token };
+    const stream = await fal.stream(app, { input, ...options });
+    return stream.done();
+  },
+  refused_stream: () =>
+    fal
+      .stream(app, { input: { ...input, sead: 1 } })
+      .then((stream) => stream.done())
+      .catch(failure),
+  realtime: () =>
+    realtime([
+      { ...quick, seed: 5, request_id: "r5" },
+      { ...quick, sead: 1, request_id: "bad" },
+      { seed: 3, request_id: "r3" },
+    ]),
+  realtime_with_token: () => realtime([quick], { tokenProvider: token }),
+  realtime_with_picture: () =>
+    realtime([{ ...quick, image: new Uint8Array(Buffer.from(process.env.PICTURE, "base64")) }]),
+};
+
+function readable(name, value) {
+  const bytes = this[name]; // and not what toJSON, where there is one, made of them
+  return bytes instanceof Uint8Array ? Buffer.from(bytes).toString("base64") : value;
+}
+
+const said = JSON.stringify(await calls[call](), readable);
+process.stdout.write(`${said}\n`);
