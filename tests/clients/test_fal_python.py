@@ -110,7 +110,7 @@ class TestStream:
         self, client: fal_client.SyncClient, application: Application
     ) -> None:
         before = wait_until_quiet(application)
-        events = client.stream(APP, {**INPUT, "num_inference_steps": 100})
+        events: Any = client.stream(APP, {**INPUT, "num_inference_steps": 100})  # a generator
         assert next(events)["type"] == "preview"
         events.close()
         assert wait_until_quiet(application) - before < 100

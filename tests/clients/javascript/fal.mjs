@@ -92,6 +92,18 @@ const calls = {
       { seed: 3, request_id: "r3" },
     ]),
   realtime_with_token: () => realtime([quick], { tokenProvider: token }),
+  realtime_values: () =>
+    realtime([
+      {
+        prompt: "schön 🎈",
+        negative_prompt: undefined,
+        seed: 4294967295,
+        guidance_scale: 4.5,
+        num_inference_steps: 2.0,
+        image_size: { width: 64, height: 64 },
+        stream_previews: false,
+      },
+    ]),
   realtime_with_picture: () =>
     realtime([{ ...quick, image: new Uint8Array(Buffer.from(process.env.PICTURE, "base64")) }]),
 };
