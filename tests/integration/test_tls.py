@@ -13,13 +13,6 @@ import yaml
 from config.settings import ROOT
 from tests.integration.application import Application
 
-FAL = """
-import fal_client
-final = fal_client.run("glimpse/miniature", {"prompt": "a house", "num_inference_steps": 2})
-*_, last = fal_client.stream("glimpse/miniature", {"prompt": "a house", "num_inference_steps": 2})
-print(final["type"], last["type"])
-"""
-
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -48,10 +41,14 @@ def test_fals_client_needs_nothing_but_its_environment(
         "FAL_RUN_HOST": f"localhost:{port}",
         "SSL_CERT_FILE": str(certificate),
     }
+    example = ROOT / "examples" / "fal_python_tls.py"
     done = subprocess.run(
-        [sys.executable, "-c", FAL], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, example], env=env, capture_output=True, text=True, timeout=120
     )
-    assert done.stdout == "final final\n", done.stderr
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[5]) == ("run: 128 x 128", "stream: final 20 of 20")
+    assert [line.rpartition(" ")[2] for line in lines[6:]] == ["0", "1", "2"]  # realtime, by seed
 
 
 def test_curl_trusts_the_certificate_and_only_if_told_to(
