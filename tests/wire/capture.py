@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from tests.clients.test_fal_javascript import SCRIPT
+from tests.clients.conftest import JAVASCRIPT
 from tests.integration.application import eventually
 from tests.wire.sent import APP, EDIT, FOLDER, INPUT, ORANGE, VALUES, WITH_PICTURE
 
@@ -94,9 +94,9 @@ def _fal_python(recorder: Recorder) -> None:
 
 def _fal_javascript(recorder: Recorder) -> None:
     picture = base64.b64encode(ORANGE).decode()
-    env = {**os.environ, "GLIMPSE_URL": recorder.url, "PICTURE": picture}
+    env = {**os.environ, "GLIMPSE_URL": recorder.url, "FAL_KEY": "any", "PICTURE": picture}
     for call in ("run", "stream", "realtime_values", "realtime_with_picture"):
-        subprocess.run(["node", SCRIPT, "fetch", call], env=env, check=True)
+        subprocess.run(["node", JAVASCRIPT / "fal.mjs", "fetch", call], env=env, check=True)
 
 
 def _write(client: str, recorder: Recorder) -> None:
