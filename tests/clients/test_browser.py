@@ -1,5 +1,6 @@
 """The server's own page, and fal's JavaScript client on somebody else's, in a browser."""
 
+import contextlib
 import functools
 import shutil
 import subprocess
@@ -12,7 +13,10 @@ import pytest
 
 from config.settings import ROOT
 from tests.clients.chromium import PROGRAM, Page, page_of
+from tests.clients.conftest import JAVASCRIPT
 from tests.integration.application import Application, eventually
+
+EXAMPLE = ROOT / "examples" / "browser"
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium here")
 
@@ -43,27 +47,42 @@ def test_the_servers_own_page_draws(application: Application) -> None:
         assert page.evaluate("document.querySelectorAll('#previews img').length") == 11
 
 
-@pytest.fixture
-def site(tmp_path: Path, node_modules: Path) -> Iterator[str]:
-    """The example's page, served from another origin than Glimpse."""
-    shutil.copytree(ROOT / "examples" / "browser", tmp_path, dirs_exist_ok=True)
-    (tmp_path / "node_modules").symlink_to(node_modules)
-    esbuild = node_modules / ".bin" / "esbuild"
+@contextlib.contextmanager
+def site(folder: Path, script: Path, node_modules: Path) -> Iterator[str]:
+    """A folder with a script in it, bundled, served from another origin than Glimpse."""
+    (folder / "node_modules").symlink_to(node_modules)
+    shutil.copy(script, folder)
     subprocess.run(
-        [esbuild, "main.js", "--bundle", "--outfile=bundle.js"],
-        cwd=tmp_path,
+        [node_modules / ".bin" / "esbuild", script.name, "--bundle", "--outfile=bundle.js"],
+        cwd=folder,
         check=True,
         capture_output=True,
     )
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
-        yield f"http://localhost:{server.server_port}/"
-        server.shutdown()
+        try:
+            yield f"http://localhost:{server.server_port}/"
+        finally:
+            server.shutdown()
 
 
-def test_the_example_of_fals_client_draws(application: Application, site: str) -> None:
-    with page_of(f"{site}?server={application.url}") as page:
+@pytest.fixture
+def example(tmp_path: Path, node_modules: Path) -> Iterator[str]:
+    shutil.copy(EXAMPLE / "index.html", tmp_path)
+    with site(tmp_path, EXAMPLE / "main.js", node_modules) as url:
+        yield url
+
+
+@pytest.fixture
+def bare(tmp_path: Path, node_modules: Path) -> Iterator[str]:
+    (tmp_path / "index.html").write_text('<!doctype html><script src="bundle.js"></script>')
+    with site(tmp_path, JAVASCRIPT / "browser.mjs", node_modules) as url:
+        yield url
+
+
+def test_the_example_of_fals_client_draws(application: Application, example: str) -> None:
+    with page_of(f"{example}?server={application.url}") as page:
         page.evaluate("document.querySelector('button').click()")
         said = "document.querySelector('p').textContent"
         eventually(lambda: page.evaluate(said) == "final, step 20 of 20")
@@ -71,3 +90,13 @@ def test_the_example_of_fals_client_draws(application: Application, site: str) -
         page.evaluate("document.forms[0].prompt.value = ''")
         page.evaluate("document.querySelector('button').click()")
         eventually(lambda: "prompt" in page.evaluate(said))  # the server's own message
+
+
+def test_fals_client_finds_the_requests_id_and_holds_a_session(
+    application: Application, bare: str
+) -> None:
+    """Across origins: the one header has to be exposed, the other's page allowed."""
+    with page_of(bare) as page:
+        page.evaluate(f"pointTo({application.url!r})")
+        assert page.evaluate("run()") == ["final", "r1"]
+        assert page.evaluate("realtime()") == ["final", 7, True, [0xFF, 0xD8, 0xFF]]

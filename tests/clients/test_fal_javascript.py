@@ -1,16 +1,12 @@
 """fal's own JavaScript client, unmodified, in Node: every call that this server answers."""
 
 import base64
-import json
-import os
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.clients.conftest import Call
 from tests.clients.pictures import decoded, off, pixels, png
 from tests.integration.application import Application
 
@@ -20,26 +16,7 @@ INPUT = {
     "num_inference_steps": 12,
     "seed": 7,
 }
-SCRIPT = Path(__file__).parent / "javascript" / "fal.mjs"
 WAYS = ["fetch", "proxy"]  # the client's own; through either it comes here
-
-Call = Callable[..., Any]
-
-
-@pytest.fixture
-def call(application: Application, node_modules: Path) -> Call:
-    def call(way: str, name: str, **env: str) -> Any:
-        done = subprocess.run(
-            ["node", SCRIPT, way, name],
-            env={**os.environ, "GLIMPSE_URL": application.url, **env},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    return call
 
 
 def of_bytes(image: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +82,15 @@ def test_a_stream_past_the_proxy_with_a_token_of_our_own(call: Call) -> None:
 def test_a_session_with_a_token_of_our_own(call: Call) -> None:
     [answer] = call("fetch", "realtime_with_token")
     assert answer["result"]["type"] == "final"
+
+
+def test_results_come_in_order_and_closing_is_an_error_to_the_client(call: Call) -> None:
+    """Of what is sent before it is connected, the client itself forgets all but the newest."""
+    told = call("fetch", "realtime_at_once")
+    assert [result["request_id"] for result in told["results"]] == ["r3", "r4", "r5", "r6"]
+    assert [result["seed"] for result in told["results"]] == [3, 4, 5, 6]
+    assert {result["dropped"] for result in told["results"]} == {0}
+    assert told["goodbye"]["failure"]["status"] == 1005
 
 
 def test_a_picture_in_is_a_picture_out(call: Call) -> None:

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import fal_client
 import httpx_sse
+import msgpack
 import pytest
 from fal_client.client import RealtimeError
 from websockets.exceptions import ConnectionClosed
@@ -24,29 +24,6 @@ INPUT: dict[str, Any] = {
     "request_id": "wire-1",
 }
 QUICK: dict[str, Any] = {"prompt": "a windmill on green hills", "num_inference_steps": 2}
-
-
-@pytest.fixture(autouse=True)
-def pointed_here(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the client's own module attributes, which it reads at every call."""
-    monkeypatch.setattr(fal_client.client, "RUN_URL_FORMAT", f"{application.url}/")
-    websockets = application.url.replace("http", "ws", 1)
-    monkeypatch.setattr(fal_client.client, "REALTIME_URL_FORMAT", f"{websockets}/")
-    monkeypatch.setattr(fal_client.client, "REST_URL", f"{application.url}/rest")
-
-
-@pytest.fixture
-def client() -> Iterator[fal_client.SyncClient]:
-    client = fal_client.SyncClient(key="any")
-    yield client
-    client._client.close()  # it has no close of its own
-
-
-@pytest.fixture
-async def async_client() -> AsyncIterator[fal_client.AsyncClient]:
-    client = fal_client.AsyncClient(key="any")
-    yield client
-    await (await client._client).aclose()
 
 
 def check_final(result: dict[str, Any]) -> None:
@@ -88,6 +65,14 @@ class TestRun:
         with pytest.raises(fal_client.FalClientHTTPError, match=APP) as refused:
             client.run("glimpse/other", INPUT)
         assert refused.value.status_code == 404
+
+    def test_a_picture_to_start_from(self, client: fal_client.SyncClient) -> None:
+        """As a data URI, which the client makes of a file."""
+        orange = fal_client.encode(png((250, 120, 30)), "image/png")
+        result: Any = client.run(APP, {**INPUT, "image_url": orange, "strength": 0.5})
+        assert result["steps"] == 6
+        red, _, blue = pixels(result["image"]).mean((0, 1))
+        assert red > blue + 60  # still as orange as what it was drawn from
 
 
 class TestStream:
@@ -196,6 +181,20 @@ class TestRealtime:
             connection.send({**QUICK, "request_id": "r2"})
             assert received(connection)["request_id"] == "r2"
 
+    def test_the_session_goes_on_after_what_is_no_message(
+        self, client: fal_client.SyncClient
+    ) -> None:
+        def encode(message: Any) -> bytes:
+            packed: bytes = msgpack.packb(message)
+            return packed if message else b"\xc1"
+
+        with client.realtime(APP, use_jwt=False, encode_message=encode) as connection:
+            connection.send({})
+            with pytest.raises(RealtimeError, match="INVALID_MESSAGE"):
+                connection.recv()
+            connection.send(QUICK)
+            assert received(connection)["type"] == "final"
+
     async def test_the_session_goes_on_after_an_error_async(
         self, async_client: fal_client.AsyncClient
     ) -> None:
@@ -220,9 +219,10 @@ class TestRealtime:
         dropped = sum(result["dropped"] for result in results)
         assert dropped > 0 and len(results) + dropped == len(ids)
 
-    def test_a_buffer_that_nobody_may_have_ends_the_session(self, application: Application) -> None:
+    def test_a_buffer_that_nobody_may_have_ends_the_session(
+        self, client: fal_client.SyncClient
+    ) -> None:
         """The client refuses it by itself, so this is what others would see of it."""
-        client = fal_client.SyncClient(key="any")
         with client.ws_connect(APP, use_jwt=False, path="/realtime?max_buffering=61") as socket:
             assert json.loads(socket.recv())["error"] == "INVALID_REQUEST"
             with pytest.raises(ConnectionClosed) as closed:

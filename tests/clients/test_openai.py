@@ -171,6 +171,8 @@ def test_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.images.generate(prompt=PROMPT, model="gpt-4o")
     assert missing.value.code == "model_not_found"
+    with pytest.warns(DeprecationWarning), pytest.raises(openai.NotFoundError):
+        client.images.create_variation(image=plain)
 
 
 def test_when_every_place_is_taken_it_is_a_rate_limit(

@@ -1,14 +1,17 @@
-"""Records what unmodified clients send, as fixtures: `python -m tests.wire.capture`.
+"""Records what unmodified clients send, as fixtures: `python -m tests.wire.capture [FOLDER]`.
 
 Needs the packages of tests/clients/javascript (`make test` installs them). A `.msgpack` file is one
-frame of a session; a `.http` file is one request, its head first. After a change of a client's
-version in requirements.lock or package-lock.json, capture again and look at the difference.
+frame of a session; a `.http` file is one request, its head first, without what is this machine's or
+this run's. tests/clients/test_wire.py fails when a client sends something else: capture again then,
+and look at the difference.
 """
 
 import base64
 import os
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import fal_client
 import msgpack
@@ -20,9 +23,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from tests.clients.test_fal_javascript import SCRIPT
+from tests.clients.conftest import JAVASCRIPT
 from tests.integration.application import eventually
 from tests.wire.sent import APP, EDIT, FOLDER, INPUT, ORANGE, VALUES, WITH_PICTURE
+
+# Headers of this machine and this run, not of the client.
+MACHINE = ("arch", "os", "runtime-version")
+OWN = {"host", "accept-encoding", *(f"x-stainless-{name}" for name in MACHINE)}
 
 
 class Recorder:
@@ -61,23 +68,27 @@ class Recorder:
             pass
 
     async def _request(self, request: Request) -> Response:
-        headers = {**request.headers, "host": "test"}  # not the port of this run
-        head = [f"POST {request.url.path} HTTP/1.1"] + [f"{k}: {v}" for k, v in headers.items()]
-        self.requests.append("\r\n".join([*head, "", ""]).encode() + await request.body())
+        head = [f"POST {request.url.path} HTTP/1.1", "host: test"]
+        head += [f"{name}: {value}" for name, value in request.headers.items() if name not in OWN]
+        whole = "\r\n".join([*head, "", ""]).encode() + await request.body()
+        _, is_form, boundary = request.headers["content-type"].partition("boundary=")
+        if is_form:
+            whole = whole.replace(boundary.encode(), b"0" * len(boundary))
+        self.requests.append(whole)
         if request.url.path.endswith("/stream"):
             return Response("data: {}\n\n", media_type="text/event-stream")
         return JSONResponse({"created": 0, "data": []})
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     with Recorder() as recorder:
         _fal_python(recorder)
-        _write("fal_python", recorder)
+        _write(folder, "fal_python", recorder)
         _fal_javascript(recorder)
-        _write("fal_javascript", recorder)
+        _write(folder, "fal_javascript", recorder)
         client = openai.OpenAI(base_url=f"{recorder.url}/v1", api_key="any")
         client.images.edit(image=ORANGE, **EDIT)
-        (FOLDER / "openai-edit.http").write_bytes(recorder.requests.pop())
+        (folder / "openai-edit.http").write_bytes(recorder.requests.pop())
 
 
 def _fal_python(recorder: Recorder) -> None:
@@ -94,19 +105,20 @@ def _fal_python(recorder: Recorder) -> None:
 
 def _fal_javascript(recorder: Recorder) -> None:
     picture = base64.b64encode(ORANGE).decode()
-    env = {**os.environ, "GLIMPSE_URL": recorder.url, "PICTURE": picture}
+    env = {**os.environ, "GLIMPSE_URL": recorder.url, "FAL_KEY": "any", "PICTURE": picture}
     for call in ("run", "stream", "realtime_values", "realtime_with_picture"):
-        subprocess.run(["node", SCRIPT, "fetch", call], env=env, check=True)
+        command = ["node", str(JAVASCRIPT / "fal.mjs"), "fetch", call]
+        subprocess.run(command, env=env, check=True, capture_output=True)
 
 
-def _write(client: str, recorder: Recorder) -> None:
+def _write(folder: Path, client: str, recorder: Recorder) -> None:
     for kind, request in zip(("run", "stream"), recorder.requests, strict=True):
-        (FOLDER / f"{client}-{kind}.http").write_bytes(request)
+        (folder / f"{client}-{kind}.http").write_bytes(request)
     for kind, frame in zip(("values", "picture"), recorder.frames, strict=True):
-        (FOLDER / f"{client}-{kind}.msgpack").write_bytes(frame)
+        (folder / f"{client}-{kind}.msgpack").write_bytes(frame)
     recorder.requests.clear()
     recorder.frames.clear()
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)

@@ -8,6 +8,7 @@ import WebSocket from "ws";
 
 const [way, call] = process.argv.slice(2);
 const server = process.env.GLIMPSE_URL;
+const credentials = process.env.FAL_KEY; // the client's own default
 const app = "glimpse/miniature";
 const input = { prompt: "a red lighthouse by the sea at sunset", num_inference_steps: 12, seed: 7 };
 const quick = { prompt: "a windmill on green hills", num_inference_steps: 2 };
@@ -20,13 +21,15 @@ const here = (url) =>
 
 fal.config(
   {
-    fetch: { credentials: "any", fetch: (url, options) => fetch(here(url), options) },
+    fetch: { credentials, fetch: (url, options) => fetch(here(url), options) },
     proxy: { proxyUrl: { url: `${server}/api/fal/proxy`, when: "always" } },
   }[way],
 );
+const sockets = [];
 globalThis.WebSocket = class extends WebSocket {
   constructor(url, protocols) {
     super(here(url), protocols);
+    sockets.push(this);
   }
 };
 
@@ -56,10 +59,52 @@ async function realtime(messages, options = {}) {
   return told;
 }
 
+async function realtime_at_once() {
+  const results = [];
+  return new Promise((resolve) => {
+    const connection = fal.realtime.connect(app, {
+      throttleInterval: 0,
+      onResult(result) {
+        results.push(result);
+        if (results.length === 1) send(4, 5, 6);
+        if (results.length === 4) connection.close();
+      },
+      onError: (error) => resolve({ results, goodbye: failure(error) }),
+    });
+    const send = (...seeds) =>
+      seeds.forEach((seed) => connection.send({ ...quick, seed, request_id: `r${seed}` }));
+    send(1, 2, 3);
+  });
+}
+
+async function realtime_idle() {
+  // Two pictures, and between them the server ends the session.
+  let [answered, errors] = [() => {}, []];
+  const connection = fal.realtime.connect(app, {
+    throttleInterval: 0,
+    onResult: (result) => answered(result.type),
+    onError: (error) => errors.push(failure(error)),
+  });
+  const ask = () =>
+    new Promise((resolve) => {
+      answered = resolve;
+      connection.send(quick);
+    });
+  const types = [await ask()];
+  const [socket] = sockets;
+  const closed = await new Promise((resolve) =>
+    socket.addEventListener("close", ({ code }) => resolve(code)),
+  );
+  types.push(await ask());
+  const told = { types, closed, sockets: sockets.length, errors: [...errors] };
+  connection.close();
+  return told;
+}
+
 async function token() {
   const answer = await fetch(`${server}/tokens/realtime`, {
     method: "POST",
-    headers: { authorization: "Key any", "content-type": "application/json" },
+    headers: { authorization: `Key ${credentials}`, "content-type": "application/json" },
     body: JSON.stringify({ allowed_apps: [app], duration: 60 }),
   });
   return (await answer.json()).token;
@@ -69,6 +114,9 @@ const calls = {
   run: () => fal.run(app, { input }),
   refused_run: () => fal.run(app, { input: { ...input, sead: 1 } }).catch(failure),
   unknown_app: () => fal.run("glimpse/other", { input }).catch(failure),
+  subscribe: () => fal.subscribe(app, { input }).catch(failure),
+  run_with_blob: () =>
+    fal.run(app, { input: { ...input, image_url: new Blob(["x"], { type: "image/png" }) } }).catch(failure),
   async stream() {
     const stream = await fal.stream(app, { input });
     const events = [];
@@ -91,6 +139,8 @@ const calls = {
       { ...quick, sead: 1, request_id: "bad" },
       { seed: 3, request_id: "r3" },
     ]),
+  realtime_at_once,
+  realtime_idle,
   realtime_with_token: () => realtime([quick], { tokenProvider: token }),
   realtime_values: () =>
     realtime([
