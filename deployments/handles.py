@@ -58,7 +58,7 @@ class RayTextEncoder(_Handle):
 class RayDenoiser(_Handle):
     def __init__(self, handle: DeploymentHandle, stage: str) -> None:
         super().__init__(handle, stage)
-        self._sent: LRUCache[str, Inputs] = LRUCache(KEPT_SESSIONS)  # by session, the last
+        self._sent: LRUCache[str, Inputs] = LRUCache(KEPT_SESSIONS)  # by session, of the last job
 
     async def denoise(
         self,
@@ -67,22 +67,20 @@ class RayDenoiser(_Handle):
         image: Reference | None,
         options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
-        inputs, handle, session = (
-            Inputs.of(conditioning, image),
-            self._by_reference,
-            options.session,
-        )
+        inputs, handle = Inputs.of(conditioning, image), self._by_reference
+        kept, session = inputs.kept(), options.session
         if session is not None:
             small = job.width * job.height <= MOST_PIXELS_BY_VALUE
-            if small and self._sent.get(session) == inputs.kept():
-                inputs, handle = inputs.kept(), self._by_value
-            self._sent[session] = inputs.kept()
+            if small and self._sent.get(session) == kept:
+                inputs, handle = kept, self._by_value
             handle = handle.options(session_id=session)
         # One answer takes half the time of a stream of one.
         told = self._stream if options.told else self._last
         async with aclosing(told(handle, job, inputs, options)) as events:
             async for event in events:
                 yield event
+        if session is not None:
+            self._sent[session] = kept
 
     async def _last(
         self, handle: DeploymentHandle, *arguments: Any

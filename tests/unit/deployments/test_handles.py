@@ -76,6 +76,16 @@ async def test_a_sessions_next_job_with_the_same_text_goes_by_value() -> None:
     assert {chosen["session_id"] for chosen, *_ in handle.calls} == {"s"}
 
 
+async def test_pictures_of_one_message_do_not_rely_on_each_other() -> None:
+    handle, denoiser = made()
+    text = reference()
+    options = replace(OPTIONS, session="s")
+    async with aclosing(denoiser.denoise(JOB, text, None, options)) as first:
+        assert await anext(first) == LAST  # and it has not come to its end
+        await run(denoiser, text, session="s")
+    assert [inputs.references is None for *_, inputs in handle.calls] == [False, False]
+
+
 async def test_another_session_none_and_a_large_picture_go_by_reference() -> None:
     handle, denoiser = made()
     text = reference()
