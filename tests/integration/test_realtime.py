@@ -72,9 +72,12 @@ async def test_an_input_picture_is_read_by_the_tiny_vae_or_by_the_full_one(
     assert not np.array_equal(tiny, full)
 
 
-async def test_who_leaves_stops_the_work(application: Application) -> None:
-    before = application.steps_run()
+@pytest.mark.parametrize("messages_before", [0, 1])  # the next ones go another way to the denoiser
+async def test_who_leaves_stops_the_work(application: Application, messages_before: int) -> None:
     async with realtime(application) as connection:
+        for _ in range(messages_before):
+            await ask(connection, prompt=PROMPT)
+        before = application.steps_run()
         await connection.send(msgpack.packb({"prompt": PROMPT, "num_inference_steps": 100}))
         await asyncio.to_thread(eventually, lambda: application.steps_run() > before)
     counts = [-1, application.steps_run()]
