@@ -238,9 +238,9 @@ class RealtimeSettings(Settings):
     max_output_bytes: int = Field(
         64 * 2**20,
         ge=2**20,
-        description="In output_window_s. Serve's own proxy takes whatever it is sent, and keeps "
-        "it in memory for a client that does not read: this bounds it. With HAProxy, which lets us "
-        "wait for the client, it may be as large as you like.",
+        description="In output_window_s. Serve keeps in memory what a client does not read: this "
+        "bounds it. As config/profiles/realtime.yaml is run, sending waits for the client, and it "
+        "may be as large as you like.",
     )
     output_window_s: float = Field(
         40, gt=0, description="What Serve's proxy takes to find that a client is gone."
