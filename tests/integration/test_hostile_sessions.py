@@ -99,7 +99,8 @@ async def test_thousands_of_damaged_messages(
     record_property("ingress_grew_by_bytes", grown)
     print(f"{path}: {SESSIONS * MESSAGES} messages, {dict(told)}, ingress +{grown / 2**20:.1f} MiB")
     assert grown < GROWTH
-    assert min(told["INVALID_MESSAGE"], told["INVALID_REQUEST"], told["final"]) > 50, told
+    assert min(told["INVALID_MESSAGE"], told["INVALID_REQUEST"]) > 50, told
+    assert told["final"] > SESSIONS, told  # damage that leaves a message whole; most are overtaken
     for picture in pictures:
         assert np.abs(pixels(picture) - expected).max() <= 2
     assert len(pictures) == SESSIONS
