@@ -22,6 +22,8 @@ def translated(stage: str) -> Iterator[None]:
         if not isinstance(cause, RayError):
             raise StageFailed(stage) from failure
         raise lost(stage, cause) from failure
+    except GlimpseError:  # of a call by value; one by reference wraps it
+        raise
     except BackPressureError:
         raise Overloaded(f"The {stage} stage is full; please try again.") from None
     except Exception as failure:  # of Ray, of Serve, and gRPC's own, which Serve lets through

@@ -22,6 +22,7 @@ OURS = invalid("image_url", "is damaged")
     [
         (of_a_task(OURS), type(OURS)),
         (of_a_task(StageFailed("denoise")), StageFailed),
+        (StageFailed("denoise"), StageFailed),  # by value nothing is wrapped
         (of_a_task(ValueError("internals")), StageFailed),
         (of_a_task(ActorDiedError()), StageLost),
         (ActorDiedError(), StageLost),
@@ -39,8 +40,9 @@ def test_what_arrives_from_ray(raised: Exception, expected: type[GlimpseError]) 
     assert "internals" not in caught.value.message and "Traceback" not in caught.value.message
 
 
-def test_what_a_stage_says_is_wrong_arrives_whole() -> None:
+@pytest.mark.parametrize("raised", [OURS, of_a_task(OURS)])
+def test_what_a_stage_says_is_wrong_arrives_whole(raised: Exception) -> None:
     with pytest.raises(type(OURS)) as caught:
         with translated("image_encode"):
-            raise of_a_task(OURS)
+            raise raised
     assert caught.value.problems == OURS.problems
