@@ -100,6 +100,7 @@ async def test_thousands_of_damaged_messages(
     print(f"{path}: {SESSIONS * MESSAGES} messages, {dict(told)}, ingress +{grown / 2**20:.1f} MiB")
     assert grown < GROWTH
     assert min(told["INVALID_MESSAGE"], told["INVALID_REQUEST"]) > 50, told
+    assert set(told) <= {"INVALID_MESSAGE", "INVALID_REQUEST", "RATE_LIMITED", "preview", "final"}
     assert told["final"] > SESSIONS, told  # damage that leaves a message whole; most are overtaken
     for picture in pictures:
         assert np.abs(pixels(picture) - expected).max() <= 2
