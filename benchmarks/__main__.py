@@ -28,6 +28,7 @@ from benchmarks import (
     serving_tables,
     single_client,
     start,
+    stored,
 )
 from benchmarks.foundation_tables import (
     bad_input_line,
@@ -60,7 +61,11 @@ def main() -> None:
     if arguments.quick and arguments.name not in IN_TURNS:
         parser.error("--quick is for serving and realtime")
     if arguments.name == "report":
-        report.write(results.find(), serving.find(), realtime.find())
+        report.write(
+            stored.find(results.Results, results.PATH),
+            stored.find(serving.Results, serving.PATH),
+            stored.find(realtime.Results, realtime.PATH),
+        )
         return
     if arguments.name in (None, *IN_TURNS):
         import matplotlib  # noqa: F401  missing, it is better found out before than after
@@ -104,7 +109,7 @@ def foundation(config: Path) -> None:
         bad_input=refused,
         decoders=decoded,
     )
-    results.save(found)
+    stored.save(found, results.PATH)
     report.write(found, None, None)
     print(verdicts_table(found.verdicts))
 
@@ -116,12 +121,13 @@ def serve(config: Path, quick: bool) -> None:
         from benchmarks import plots
 
         with tempfile.TemporaryDirectory() as folder:
-            serving.save(found, Path(folder) / "serving.json")
-            again = serving.find(Path(folder) / "serving.json")
+            path = Path(folder) / serving.PATH.name
+            stored.save(found, path)
+            again = stored.find(serving.Results, path)
             assert again == found, "results can be read back as they were written"
             plots.draw(found, Path(folder))
     else:
-        serving.save(found)
+        stored.save(found, serving.PATH)
         report.write(None, found, None)
     _print(serving_tables.by_name(found))
 
@@ -131,7 +137,7 @@ def talk(config: Path, quick: bool) -> None:
     _warn_if_busy(machine.describe())
     found = realtime.measure(config, realtime.QUICK if quick else realtime.FULL)
     if not quick:
-        realtime.save(found)
+        stored.save(found, realtime.PATH)
         report.write(None, None, found)
     _print(realtime_tables.by_name(found))
 

@@ -12,16 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from benchmarks import machine, peer, sessions, slow_reader
 from benchmarks.machine import Machine
 from benchmarks.processes import frozen
 from benchmarks.realtime_client import Answer, ask, connected, first_answer, own_cost
-from benchmarks.results import FOLDER
 from benchmarks.samples import Summary, summary
 from benchmarks.server import NOTHING, Server, serving, settings_of
 from benchmarks.serving import FAL_NAME, FUSED, FUSED_NAME, HAPROXY, SPLIT_NAME, without_haproxy
+from benchmarks.stored import FOLDER
 from benchmarks.task import PROMPTS, Task
 from config.settings import ROOT
 
@@ -228,16 +226,6 @@ def _alone(name: str, servers: Mapping[str, Server]) -> Iterator[Server]:
             if other != name:
                 stack.enter_context(frozen(server.root))
         yield servers[name]
-
-
-def save(results: Results, path: Path = PATH) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(TypeAdapter(Results).dump_json(results, indent=1) + b"\n")
-
-
-def find(path: Path = PATH) -> Results | None:
-    """The results of the last run; None where there was none."""
-    return TypeAdapter(Results).validate_json(path.read_bytes()) if path.exists() else None
 
 
 def _tell(what: str) -> None:

@@ -2,15 +2,11 @@
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
-
-from pydantic import TypeAdapter
 
 from benchmarks import bad_input, decoders, memory, single_client, start
 from benchmarks.machine import Machine
-from config.settings import ROOT
+from benchmarks.stored import FOLDER
 
-FOLDER = ROOT / "benchmarks" / "results"
 PATH = FOLDER / "foundation.json"
 
 
@@ -57,13 +53,3 @@ def verdicts(
         Verdict("the slowest kind of bad input is refused", 1000 * bad_input.slowest_s, 100, "ms"),
         Verdict("memory of all processes at rest (PSS)", memory.pss / 1e9, 3, "GB"),
     ]
-
-
-def save(results: Results, path: Path = PATH) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(TypeAdapter(Results).dump_json(results, indent=1) + b"\n")
-
-
-def find(path: Path = PATH) -> Results | None:
-    """The results of the last run; None where there was none."""
-    return TypeAdapter(Results).validate_json(path.read_bytes()) if path.exists() else None

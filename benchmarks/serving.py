@@ -14,8 +14,6 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from benchmarks import (
     counters,
     isolation,
@@ -31,8 +29,8 @@ from benchmarks.limit import Lap
 from benchmarks.load import Load
 from benchmarks.machine import Machine
 from benchmarks.processes import WORKER_NICENESS, cpu_by_kind, frozen, peak_memory, used
-from benchmarks.results import FOLDER
 from benchmarks.server import NOTHING, Server, serving, settings_of
+from benchmarks.stored import FOLDER
 from benchmarks.task import PREVIEW_EVERY, Task, wanted
 from config.settings import ROOT
 
@@ -303,16 +301,6 @@ def _measured(
 
 def _clients(each: Load) -> int:
     return each.clients
-
-
-def save(results: Results, path: Path = PATH) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(TypeAdapter(Results).dump_json(results, indent=1) + b"\n")
-
-
-def find(path: Path = PATH) -> Results | None:
-    """The results of the last run; None where there was none."""
-    return TypeAdapter(Results).validate_json(path.read_bytes()) if path.exists() else None
 
 
 def _tell(what: str) -> None:
