@@ -4,8 +4,8 @@ SHELL := bash
 # 3.11 where there is one, because requirements.lock is made for it.
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 CONFIG ?= serve_config.yaml
-# Variables that a config needs are in a file beside it; those of realtime.yaml in realtime.env.
-ENV = $(wildcard $(CONFIG:.yaml=.env))
+# Variables for any config, and those that one needs, in a file beside it: realtime.env.
+ENV = config/serve.env $(wildcard $(CONFIG:.yaml=.env))
 TLS ?= .tls
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -22,7 +22,7 @@ help:  ## list the targets
 # A Ray of its own, even where another runs or RAY_ADDRESS names one.
 serve: $(INSTALLED)  ## start the server of CONFIG (serve_config.yaml) on this machine
 	$(BIN)/python -m config.check $(CONFIG)
-	RAY_USAGE_STATS_ENABLED=0 $(if $(ENV),env $$(grep -v '^#' $(ENV))) $(BIN)/serve run --address local $(CONFIG)
+	env RAY_USAGE_STATS_ENABLED=0 $$(grep -h '^[^#]' $(ENV)) $(BIN)/serve run --address local $(CONFIG)
 
 # Its own authority: clients are told to trust it, with SSL_CERT_FILE or curl's --cacert.
 tls-dev:  ## make a certificate for localhost, for config/profiles/tls.yaml

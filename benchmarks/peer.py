@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks import environments
-from benchmarks.server import Server, free_port, serving_peer
+from benchmarks.ports import free_ports
+from benchmarks.server import Server, serving_peer
 from benchmarks.task import Task
 
 
@@ -12,7 +13,7 @@ from benchmarks.task import Task
 def running(peer: str, app: str, task: Task, threads: int) -> Iterator[Server]:
     """`app` is a module of `benchmarks.peers`, `threads` how many torch may use. It may not listen
     yet."""
-    port = free_port()
+    [port] = free_ports(1)
     python, module = str(environments.python_of(peer)), f"benchmarks.peers.{app}"
     command = {
         "fal": [python, "-m", "uvicorn", "--factory", f"{module}:asgi"]

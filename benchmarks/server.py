@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import psutil
 import yaml
 
 from benchmarks.client import NotServed, Received, generate
+from benchmarks.ports import free_ports
 from benchmarks.processes import as_nice_as_workers
 from config.settings import ROOT, AppSettings
 
@@ -94,7 +94,7 @@ def serving(config: Path, environment: Mapping[str, str] = NOTHING) -> Iterator[
     Stops it, and only it, in the end.
     """
     with _folder() as folder:
-        port = free_port()
+        [port] = free_ports(1)
         patched = folder / "serve_config.yaml"
         patched.write_text(_with_port(config, port))
         if (variables := config.with_suffix(".env")).exists():
@@ -175,13 +175,6 @@ def settings_of(config: Path) -> AppSettings:
     """The settings of a serve config's first application."""
     fields = yaml.safe_load(config.read_text())
     return AppSettings.model_validate(fields["applications"][0].get("args", {}))
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

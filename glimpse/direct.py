@@ -1,7 +1,8 @@
 """The stages themselves: the ports, over models on a torch thread of this process.
 
-The fused graph calls them; a deployment of the split graph holds one. Encoded pictures are made and
-opened on other threads: Pillow lets go of the interpreter's lock, and never calls torch.
+The fused graph calls them; a deployment of the split graph holds one. Encoded pictures are opened
+and, but for small ones, made on other threads: Pillow lets go of the interpreter's lock, and never
+calls torch.
 """
 
 import asyncio
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from glimpse.decoders import FullVAE, TinyVAE
     from glimpse.engine.loop import Engine
     from glimpse.families.sdxl import SDXLTextEncoder
+
+# Pixels of a JPEG that is made, in 0.15 ms, before another thread would have begun.
+JPEG_AT_ONCE = 2**16
 
 
 class TextEncoding:
@@ -102,7 +106,7 @@ class PreviewDecoding:
     async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
         with failing_as(request_id, "preview_decode"):
             decoded = await self._decodes.run(denoised)
-            return await asyncio.to_thread(_encoded, decoded, encode_preview, spec)
+            return await _encoded(decoded, spec.format, encode_preview, spec)
 
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
@@ -130,7 +134,7 @@ class ImageCoding:
     ) -> Picture:
         with failing_as(request_id, "image_decode"):
             decoded = await self._decodes.run(latents)
-            return await asyncio.to_thread(_encoded, decoded, encode_final, picture_format, quality)
+            return await _encoded(decoded, picture_format, encode_final, picture_format, quality)
 
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
@@ -150,10 +154,18 @@ class _Decoded:
     seconds: float
 
 
-def _encoded(decoded: _Decoded, encode: Callable[..., Picture], *how: Any) -> Picture:
-    began = time.perf_counter()
-    picture = encode(decoded.image, *how)
-    return replace(picture, decode_s=decoded.seconds + time.perf_counter() - began)
+async def _encoded(
+    decoded: _Decoded, picture_format: str, encode: Callable[..., Picture], *how: Any
+) -> Picture:
+    def timed() -> Picture:
+        began = time.perf_counter()
+        picture = encode(decoded.image, *how)
+        return replace(picture, decode_s=decoded.seconds + time.perf_counter() - began)
+
+    width, height = decoded.image.size
+    if picture_format == "jpeg" and width * height <= JPEG_AT_ONCE:
+        return timed()
+    return await asyncio.to_thread(timed)
 
 
 def _decodes(

@@ -148,23 +148,19 @@ class _Generation:
     async def _encode(self) -> _Encoded:
         request, stages = self._request, self._stages
         began = time.monotonic()
+        text = self._remembered(stages.text_encoder.encode, request.prompt, request.negative_prompt)
+        if request.image is None:
+            return _Encoded(await text, None, time.monotonic() - began)
+        codec = stages.image_codec if request.full_quality else stages.preview_decoder
         async with asyncio.TaskGroup() as group:
-            text = group.create_task(
+            image = group.create_task(
                 self._remembered(
-                    stages.text_encoder.encode, request.prompt, request.negative_prompt
+                    codec.encode, request.image, request.width, request.height, request.mask
                 )
             )
-            image = None
-            if request.image is not None:
-                codec = stages.image_codec if request.full_quality else stages.preview_decoder
-                image = group.create_task(
-                    self._remembered(
-                        codec.encode, request.image, request.width, request.height, request.mask
-                    )
-                )
-            await text
+            conditioning = await text
             text_s = time.monotonic() - began
-        return _Encoded(text.result(), image and image.result(), text_s)
+        return _Encoded(conditioning, image.result(), text_s)
 
     async def _remembered(self, encode: Callable[..., Awaitable[Opaque]], *what: Any) -> Opaque:
         """What is remembered is used once: should it be lost, it is made again."""

@@ -21,8 +21,10 @@ import httpx
 import psutil
 import yaml
 
+from benchmarks.ports import free_ports
 from config.settings import ROOT
 from tests.integration import driver
+from tests.variables import variables
 
 # Loopback only; and a token file of the user would turn it on, in some processes and not in others.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -47,9 +49,11 @@ class Application:
         num_gpus: int = 0,
         env: dict[str, str] | None = None,
         host: str = "127.0.0.1",
+        tuned: bool = True,
     ) -> None:
+        """`env` comes on top of config/serve.env; with `tuned` False, in its place."""
         self._folder = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
-        self._ports = _free_ports(8)
+        self._ports = free_ports(8)
         address = f"127.0.0.1:{self._ports[0]}"
         self._num_gpus = num_gpus
         deployments = {one["name"] for one in config["applications"][0]["deployments"]}
@@ -74,6 +78,7 @@ class Application:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DEDUP_LOGS": "0",
             "RAY_COLOR_PREFIX": "0",
+            **(variables(ROOT / "config" / "serve.env") if tuned else {}),
             **(env or {}),
         }
 
@@ -197,14 +202,3 @@ def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

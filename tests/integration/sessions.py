@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import socket
 from base64 import b64decode
 from typing import Any
 
@@ -16,11 +17,35 @@ from tests.integration.application import Application
 
 PROMPT = "a windmill on green hills"
 STEPS = 4  # of a message that does not say how many
+LARGE_STEPS = 4  # of `large`, a step a picture
+
+
+def large() -> dict[str, Any]:
+    """What has as many bytes of answer as a message may ask for, in little time: four pictures of
+    noise, which PNG cannot make smaller."""
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    picture = io.BytesIO()
+    Image.fromarray(noise).save(picture, "png")
+    return {
+        **{"prompt": "noise", "image": picture.getvalue(), "width": 256, "height": 256},
+        **{"num_inference_steps": 50, "strength": 0.02, "guidance_scale": 1},  # one step
+        **{"num_images": 4, "output_format": "png", "image_encoding": "data_uri"},
+    }
 
 
 def realtime(application: Application, query: str = "") -> connect:
     url = application.url.replace("http", "ws", 1)
     return connect(f"{url}/glimpse/miniature/realtime{query}", max_size=None)
+
+
+def slow_reader(application: Application) -> connect:
+    """Its socket takes little, and nothing more is read until it is asked for."""
+    address = application.url.removeprefix("http://").split(":")
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect((address[0], int(address[1])))
+    url = f"{application.url.replace('http', 'ws', 1)}/realtime"
+    return connect(url, sock=narrow, max_size=None, max_queue=1, ping_interval=None)
 
 
 async def ask(session: ClientConnection, **fields: Any) -> dict[str, Any]:

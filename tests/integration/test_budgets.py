@@ -4,18 +4,17 @@ what it keeps in memory."""
 import asyncio
 import copy
 import os
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import msgpack
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.integration.application import Application
-from tests.integration.sessions import PROMPT, ask, decoded, realtime
+from tests.integration.sessions import PROMPT, ask, decoded, large, realtime, slow_reader
 
 # More than the sockets on the way hold (3 MB), and sent well before the proxy misses the answer
 # to a ping, which takes it 40 s.
@@ -25,11 +24,6 @@ SLOW_READERS = 1
 GROWTH = 50 * 2**20
 # uvicorn reads 256 KiB at a time and unfolds all of it; deflate makes zeros 1/1024 of their size.
 UNFOLDED = 256 * 2**20
-# The largest answer that a message can ask for.
-LARGE = {
-    **{"prompt": PROMPT, "num_inference_steps": 1, "guidance_scale": 1, "width": 256},
-    **{"height": 256, "num_images": 4, "output_format": "png"},
-}
 
 
 @pytest.fixture(scope="module")
@@ -75,24 +69,15 @@ class Peak:
             await asyncio.sleep(0.05)
 
 
-def slow_reader(application: Application) -> connect:
-    """Its socket takes little, and nothing more is read until it is asked for."""
-    address = application.url.removeprefix("http://").split(":")
-    narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    narrow.connect((address[0], int(address[1])))
-    url = f"{application.url.replace('http', 'ws', 1)}/realtime"
-    return connect(url, sock=narrow, max_size=None, max_queue=1, ping_interval=None)
-
-
 async def test_who_does_not_read_is_ended_and_the_proxy_keeps_no_more_than_the_budget(
     application: Application, record_property: Callable[[str, object], None]
 ) -> None:
     async def ask_for_much(connection: ClientConnection) -> None:
         """Until the server has had enough: it says so in its log, as we do not read."""
         with suppress(ConnectionClosed):
+            await connection.send(msgpack.packb(large()))
             while ended() < SLOW_READERS:
-                await connection.send(msgpack.packb(LARGE))
+                await connection.send(msgpack.packb({}))
                 await asyncio.sleep(0.2)
 
     def ended() -> int:

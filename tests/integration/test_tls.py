@@ -27,7 +27,7 @@ def application(certificate: Path) -> Iterator[Application]:
     config["http_options"].update(
         ssl_certfile=str(certificate), ssl_keyfile=str(certificate.with_name("key.pem"))
     )
-    with Application(config) as running:
+    with Application(config, tuned=False) as running:
         yield running
 
 

@@ -21,7 +21,7 @@ def application(default_config: dict[str, Any]) -> Iterator[Application]:
         if deployment["name"] == "Denoiser"
     )
     denoiser["autoscaling_config"].update(min_replicas=2, max_replicas=2)
-    with Application(config) as application:
+    with Application(config, tuned=False) as application:
         eventually(lambda: application.replicas("Denoiser") == 2)
         eventually(lambda: _both_have_worked(application))  # the ingress has heard of both
         yield application

@@ -1,4 +1,4 @@
-"""Variables that a profile needs: `make serve` sets them, and Ray Serve knows them."""
+"""Variables for Ray's processes: Ray Serve knows them, and `make serve` sets them."""
 
 import inspect
 import subprocess
@@ -8,23 +8,34 @@ import pytest
 from ray.serve._private import constants
 
 from config.settings import ROOT
+from tests.variables import variables
 
-FILES = sorted((ROOT / "config" / "profiles").glob("*.env"))
+FOR_ALL = ROOT / "config" / "serve.env"
+REALTIME = ROOT / "config" / "profiles" / "realtime.yaml"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [FOR_ALL, REALTIME.with_suffix(".env")], ids=lambda it: it.stem)
 def test_serve_reads_every_variable(path: Path) -> None:
-    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     known = inspect.getsource(constants)
-    for line in lines:
-        name, value = line.split("=")
+    for name, value in variables(path).items():
         assert f'"{name}"' in known and value
 
 
-def test_make_sets_those_of_the_config_that_it_serves() -> None:
-    def commands(config: str) -> str:
-        make = ["make", "--dry-run", "--old-file=.venv/.installed", "serve", f"CONFIG={config}"]
-        return subprocess.check_output(make, cwd=ROOT, text=True)
-
-    assert "config/profiles/realtime.env" in commands("config/profiles/realtime.yaml")
-    assert ".env" not in commands("serve_config.yaml")
+@pytest.mark.parametrize(
+    ("config", "files"),
+    [
+        (ROOT / "serve_config.yaml", [FOR_ALL]),
+        (REALTIME, [FOR_ALL, REALTIME.with_suffix(".env")]),
+    ],
+    ids=lambda it: getattr(it, "stem", None),
+)
+def test_make_sets_those_for_all_and_those_of_the_config(config: Path, files: list[Path]) -> None:
+    make = ["make", "--dry-run", "--old-file=.venv/.installed", "serve"]
+    config_ = f"CONFIG={config.relative_to(ROOT)}"
+    serve = subprocess.check_output([*make, config_], cwd=ROOT, text=True).splitlines()[-1]
+    before, command, _ = serve.partition(".venv/bin/serve run")
+    assert command
+    printed = subprocess.check_output(["bash", "-c", f"{before} env"], cwd=ROOT, text=True)
+    wanted = {name: value for path in files for name, value in variables(path).items()}
+    assert {f"{name}={value}" for name, value in wanted.items()} <= set(printed.splitlines())
+    assert ("RAY_SERVE_ENABLE_HA_PROXY=1" in printed) == (config == REALTIME)

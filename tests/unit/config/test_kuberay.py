@@ -12,6 +12,7 @@ import yaml
 
 from config.check import load_serve_config
 from config.settings import ROOT
+from tests.variables import variables
 
 HERE = Path(__file__).parent
 MANIFEST = ROOT / "config/kuberay/rayservice.yaml"
@@ -170,6 +171,8 @@ def test_every_version_is_that_of_the_lock_and_the_project(cluster: Any) -> None
 
 
 def test_the_image_has_all_that_the_application_is_made_of() -> None:
+    env = dict(re.findall(r"^(?:ENV|   ) (RAY_SERVE_\w+)=(\S+)", DOCKERFILE, re.M))
+    assert env == variables(ROOT / "config/serve.env")
     copied = re.findall(r"^COPY --chown=\S+ (.+) \S+$", DOCKERFILE, re.M)
     sources = {source for line in copied for source in line.split()}
     code = "".join(path.read_text() for path in ROOT.glob("deployments/*.py"))
