@@ -30,7 +30,7 @@ def test_serve_reads_every_variable(path: Path) -> None:
     ids=lambda it: getattr(it, "stem", None),
 )
 def test_make_sets_those_for_all_and_those_of_the_config(config: Path, files: list[Path]) -> None:
-    make = ["make", "--dry-run", "--old-file=.venv/.installed", "serve"]
+    make = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.installed", "serve"]
     config_ = f"CONFIG={config.relative_to(ROOT)}"
     serve = subprocess.check_output([*make, config_], cwd=ROOT, text=True).splitlines()[-1]
     before, command, _ = serve.partition(".venv/bin/serve run")
