@@ -31,9 +31,8 @@ def application(certificate: Path) -> Iterator[Application]:
         yield running
 
 
-def test_fals_client_needs_nothing_but_its_environment(
-    application: Application, certificate: Path
-) -> None:
+def said(script: Path, application: Application, certificate: Path) -> list[str]:
+    """What a script prints that knows the server from its environment alone."""
     port = httpx.URL(application.url).port
     env = {
         **os.environ,
@@ -41,14 +40,25 @@ def test_fals_client_needs_nothing_but_its_environment(
         "FAL_RUN_HOST": f"localhost:{port}",
         "SSL_CERT_FILE": str(certificate),
     }
-    example = ROOT / "examples" / "fal_python_tls.py"
     done = subprocess.run(
-        [sys.executable, example], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, script], env=env, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    return done.stdout.splitlines()
+
+
+def test_fals_client_needs_nothing_but_its_environment(
+    application: Application, certificate: Path
+) -> None:
+    lines = said(ROOT / "examples" / "fal_python_tls.py", application, certificate)
     assert (lines[0], lines[5]) == ("run: 128 x 128", "stream: final 20 of 20")
     assert [line.rpartition(" ")[2] for line in lines[6:]] == ["0", "1", "2"]  # realtime, by seed
+
+
+def test_nor_do_its_other_calls(application: Application, certificate: Path) -> None:
+    lines = said(Path(__file__).with_name("fal_over_tls.py"), application, certificate)
+    calls = ["run_async", "stream_async", "realtime_async", "ws_connect_async", "ws_connect"]
+    assert lines == [f"{call} final" for call in calls]
 
 
 def test_curl_trusts_the_certificate_and_only_if_told_to(

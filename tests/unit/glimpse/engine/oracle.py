@@ -1,6 +1,7 @@
 """The unmodified diffusers pipelines, and our engine on the same job."""
 
 import functools
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from diffusers import (
     LCMScheduler,
     UniPCMultistepScheduler,
 )
+from PIL import Image
 
 from glimpse.engine import checkpoint, reference, steps
 from glimpse.engine.job import Network
@@ -61,6 +63,19 @@ def make_job(**changes: Any) -> Job:
         "strength": 1.0,
     }
     return Job(**(fields | changes))
+
+
+def chance_pixels(channels: int, job: Job) -> tuple[torch.Tensor, bytes]:
+    """Random pixels [1, channels, H, W] from 0 to 1, and as a PNG.
+
+    The pipelines are not given the PIL picture, whose other layout in memory stays with the latents
+    up to the network, where it changes the last bits.
+    """
+    generator = torch.Generator().manual_seed(channels)
+    pixels = torch.randint(0, 256, (channels, job.height, job.width), generator=generator)
+    png = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).byte().numpy()).save(png, "PNG")
+    return pixels[None] / 255, png.getvalue()
 
 
 @dataclass(slots=True)

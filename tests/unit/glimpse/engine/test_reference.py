@@ -1,25 +1,23 @@
 """`glimpse.engine.reference` against diffusers' own pipelines: equal to the bit."""
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline
-from PIL import Image
 
 from glimpse.decoders import FullVAE
 from glimpse.engine import reference, steps
 from glimpse.families.conditioning import Conditioning
 from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
 from glimpse.pictures import open_inputs
-from glimpse.ports import Job
 from tests.unit.glimpse.engine.oracle import (
     PROMPT,
     SCHEDULERS,
     SDXL_SCHEDULER,
     Made,
+    chance_pixels,
     make_job,
     ours,
     theirs,
@@ -82,19 +80,6 @@ def image_pipeline(pipeline: Any) -> Any:
     image_pipeline = StableDiffusionXLImg2ImgPipeline.from_pipe(pipeline)
     image_pipeline.set_progress_bar_config(disable=True)
     return image_pipeline
-
-
-def chance_pixels(channels: int, job: Job) -> tuple[torch.Tensor, bytes]:
-    """Random pixels [1, channels, H, W] from 0 to 1, and as a PNG.
-
-    The pipelines are not given the PIL picture, whose other layout in memory stays with the latents
-    up to the network, where it changes the last bits.
-    """
-    generator = torch.Generator().manual_seed(channels)
-    pixels = torch.randint(0, 256, (channels, job.height, job.width), generator=generator)
-    png = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).byte().numpy()).save(png, "PNG")
-    return pixels[None] / 255, png.getvalue()
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
