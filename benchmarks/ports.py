@@ -2,25 +2,26 @@
 
 import random
 import socket
+from itertools import islice
 from pathlib import Path
 
 # What the system gives to outgoing connections. Such a port is soon somebody's.
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-LOWEST = 10_000
+PORTS = range(10_000, 2**16)
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ones of 127.0.0.1 that nobody has now, and nobody is given."""
-    end = int(EPHEMERAL.read_text().split()[0])
-    candidates = range(LOWEST, end)
-    free: list[int] = []
-    for port in random.sample(candidates, len(candidates)):
-        if len(free) == count:
-            break
-        with socket.socket() as listener:
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        free.append(port)
-    return free
+    """Different ones of 127.0.0.1 that nobody has now and, if there are enough, nobody is given."""
+    first, last = map(int, EPHEMERAL.read_text().split())
+    ports = random.sample(PORTS, len(PORTS))
+    ports.sort(key=lambda port: first <= port <= last)
+    return list(islice(filter(_is_free, ports), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

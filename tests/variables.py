@@ -1,4 +1,4 @@
-"""The variables that a config needs."""
+"""Variables of Serve's processes: the `.env` files of config/."""
 
 from pathlib import Path
 
