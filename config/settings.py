@@ -229,8 +229,8 @@ class RealtimeSettings(Settings):
     max_input_bytes_per_s: float = Field(
         16 * 2**20,
         ge=1024,
-        description="A session's, four times as many at once. Serve's own proxy takes whatever a "
-        "client sends, and keeps it in memory until we have read it.",
+        description="A session's, four times as many at once. Serve's own proxy keeps in memory "
+        "what a client sends until we have read it. It reads 32 MiB of a connection in a second.",
     )
     max_unsent: int = Field(
         8, ge=1, description="Results that wait for the client to read; then the oldest are left."

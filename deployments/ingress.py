@@ -7,7 +7,7 @@ from importlib.metadata import version
 from ray.serve.handle import DeploymentHandle
 
 from config.settings import ROOT, AppSettings, RealtimeSettings
-from deployments import handles
+from deployments import handles, http_server
 from deployments.access import access_options, refuse_exposure
 from glimpse import logs
 from glimpse.families import LATENT_FACTOR
@@ -28,6 +28,7 @@ class Edge:
     ) -> None:
         logs.configure(settings.log_level)
         logger.info("settings: %s", settings.model_dump_json())
+        http_server.warn_if_unbounded()
         self._settings = settings
         self._access = access_options(settings.access, _limits(settings, key_limits))
         self._service = Service(

@@ -20,6 +20,7 @@ from glimpse.errors import (
     RateLimited,
     invalid,
 )
+from glimpse.http.pacing import Bucket
 from glimpse.http.service import Service
 from glimpse.http.session import Session
 from glimpse.protocols import realtime
@@ -101,26 +102,6 @@ class _Ended(Exception):
         self.error, self.reason, self.close_code = error, reason, close_code
 
 
-class _Bucket:
-    """Of tokens: so many come in a second, and at most those of `burst_s`, or one, are there at
-    once."""
-
-    def __init__(self, per_s: float, burst_s: float) -> None:
-        self._per_s = per_s
-        self._most = self._left = max(1.0, per_s * burst_s)
-        self._at = time.monotonic()
-
-    def take(self, tokens: float) -> bool:
-        """Takes them, if there are so many."""
-        now = time.monotonic()
-        self._left = min(self._most, self._left + self._per_s * (now - self._at))
-        self._at = now
-        if self._left < tokens:
-            return False
-        self._left -= tokens
-        return True
-
-
 class _Door:
     """One WebSocket, from its acceptance to its close."""
 
@@ -139,9 +120,9 @@ class _Door:
         self._codec_of = codec
         self._sent: deque[tuple[float, int]] = deque()  # when, and how many bytes
         self._sent_bytes = 0
-        self._messages = _Bucket(options.messages_per_s, BURST_S)
-        self._frames = _Bucket(options.messages_per_s * FLOOD, BURST_S)
-        self._input = _Bucket(options.max_input_bytes_per_s, INPUT_BURST_S)
+        self._messages = Bucket(options.messages_per_s, BURST_S)
+        self._frames = Bucket(options.messages_per_s * FLOOD, BURST_S)
+        self._input = Bucket(options.max_input_bytes_per_s, INPUT_BURST_S)
 
     async def serve(self) -> None:
         await self._websocket.accept()

@@ -5,6 +5,8 @@ import io
 import json
 import socket
 from base64 import b64decode
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -12,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 
 from tests.integration.application import Application
 
@@ -54,9 +59,26 @@ async def ask(session: ClientConnection, **fields: Any) -> dict[str, Any]:
     return await answer(session)
 
 
+async def flood(session: ClientConnection, content: bytes) -> None:
+    """Sends it in frame after frame, as fast as can be, until the session is ended."""
+    frame = Frame(Opcode.BINARY, content).serialize(mask=True)
+    frames = frame * (2**20 // len(frame) + 1)
+    while session.state is State.OPEN:
+        if not session.transport.get_write_buffer_size():
+            session.transport.write(frames)
+        await asyncio.sleep(0)
+
+
 async def answer(session: ClientConnection) -> dict[str, Any]:
     async with asyncio.timeout(60):
         return decoded(await session.recv())
+
+
+async def unread(session: ClientConnection) -> AsyncIterator[bytes | str]:
+    """What came before it was closed."""
+    with suppress(ConnectionClosed):
+        while True:
+            yield await session.recv()
 
 
 def decoded(frame: bytes | str) -> dict[str, Any]:
@@ -70,3 +92,27 @@ def pixels(result: dict[str, Any]) -> NDArray[Any]:
     image = result["image"]
     data = image["content"] if "content" in image else b64decode(image["url"].partition(",")[2])
     return np.asarray(Image.open(io.BytesIO(data)), dtype=int)
+
+
+class Peak:
+    """The most that an actor has in memory while the block runs, beyond what it had before."""
+
+    def __init__(self, application: Application, actor: str) -> None:
+        self._application = application
+        self._actor = actor
+        self._before = application.memory(actor)
+        self.bytes = 0
+
+    async def __aenter__(self) -> "Peak":
+        self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._watching.cancel()
+        await asyncio.wait({self._watching})
+
+    async def _watch(self) -> None:
+        while True:
+            now = await asyncio.to_thread(self._application.memory, self._actor)
+            self.bytes = max(self.bytes, now - self._before)
+            await asyncio.sleep(0.05)

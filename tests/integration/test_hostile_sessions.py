@@ -142,6 +142,13 @@ async def test_every_message_another_size_and_number(application: Application) -
             assert [image["width"] for image in result["images"]] == [side] * number
 
 
+UPGRADE = (
+    b"GET /realtime HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
 def raw(first: int, payload: bytes) -> bytes:
     """A frame of RFC 6455, section 5.2, masked with zeros: its first byte, and what is in it."""
     return bytes([first, 0x80 | len(payload)]) + bytes(4) + payload
@@ -155,7 +162,7 @@ FRAMES = {
     ),
     "a surrogate in UTF-8": (raw(0x81, b'"\xed\xa0\x80"'), 1007),
     "a continuation of nothing": (raw(0x80, b"{}"), 1002),
-    "compressed where nothing was agreed": (raw(0xC1, b"{}"), 1002),
+    "compressed": (raw(0xC1, b"{}"), 1002),
     "no kind of frame": (raw(0x83, b"{}"), 1002),
 }
 
@@ -167,20 +174,20 @@ async def test_frames_that_break_the_protocol_end_their_session(
     frames, code = FRAMES[what]
     url = f"{application.url.replace('http', 'ws', 1)}/ws"
     async with bystander(application):
-        async with connect(url, compression=None) as connection:
+        async with connect(url) as connection:  # which offers compression
+            assert connection.protocol.extensions == []
             connection.transport.write(frames)
             with pytest.raises(ConnectionClosed):
                 await connection.recv()
             assert connection.close_code == code
 
 
-async def test_frames_that_unfold_to_more_than_they_may(application: Application) -> None:
-    """17 MB of nothing, in 17 KB on the wire."""
+async def test_frames_of_more_than_the_proxy_takes(application: Application) -> None:
     async with bystander(application):
         for _ in range(10):
             async with realtime(application) as connection:
                 with pytest.raises(ConnectionClosed):
-                    await connection.send(b"\0" * 17 * 2**20)
+                    await connection.send(bytes(17 * 2**20))
                     await connection.recv()
                 assert connection.close_code == 1009
 
@@ -188,15 +195,10 @@ async def test_frames_that_unfold_to_more_than_they_may(application: Application
 async def test_sockets_closed_in_mid_answer_and_in_the_handshake(application: Application) -> None:
     """Without a word, in three places."""
     host, port = application.url.removeprefix("http://").split(":")
-    upgrade = (
-        f"GET /realtime HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    ).encode()
     before = application.memory(INGRESS)
     async with bystander(application):
         for _ in range(40):
-            for sent in (upgrade[:60], upgrade):
+            for sent in (UPGRADE[:60], UPGRADE):
                 _, writer = await asyncio.open_connection(host, int(port))
                 writer.write(sent)
                 writer.transport.abort()
@@ -207,6 +209,29 @@ async def test_sockets_closed_in_mid_answer_and_in_the_handshake(application: Ap
                 await connection.recv()
                 connection.transport.abort()
     assert application.memory(INGRESS) - before < GROWTH
+
+
+async def test_who_floods_on_after_the_close_is_cut_off(application: Application) -> None:
+    host, port = application.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(UPGRADE)
+    told = bytearray()
+
+    async def read() -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(2**16):
+                told.extend(data)
+
+    reading = asyncio.create_task(read())
+    async with bystander(application), asyncio.timeout(8):  # uvicorn itself waits for 10 s
+        with suppress(ConnectionError):
+            while not reading.done():
+                writer.write(raw(0x82, b"\x80") * 10_000)
+                await writer.drain()
+                await asyncio.sleep(0)
+        await reading
+    assert b"RATE_LIMITED" in told
+    writer.close()
 
 
 async def test_idle_sessions_take_no_more_places_than_there_are(application: Application) -> None:

@@ -20,11 +20,15 @@ from tests.integration.sessions import (
     LARGE_STEPS,
     PROMPT,
     STEPS,
+    Peak,
     answer,
     ask,
+    decoded,
+    flood,
     large,
     realtime,
     slow_reader,
+    unread,
 )
 from tests.variables import variables
 
@@ -99,3 +103,20 @@ async def test_of_what_a_client_does_not_read_the_newest_is_kept(application: Ap
     assert seeds == sorted(seeds) and seeds[-unsent:] == [*range(MESSAGES)][-unsent:]
     assert len(seeds) < MESSAGES == len(seeds) + sum(result["dropped"] for result in results)
     assert growth < GROWTH
+
+
+async def test_a_flood_ends_its_session_and_is_not_kept(application: Application) -> None:
+    async with realtime(application) as bystander, realtime(application) as session:
+        assert session.protocol.extensions == []  # though the client offers compression
+        async with (
+            Peak(application, "ServeReplica:glimpse:Fused") as peak,
+            asyncio.timeout(60),
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(flood(session, msgpack.packb({})))
+            told = [answer async for answer in unread(session)]
+        assert session.close_code == 1008
+        assert decoded(told[-1])["error"] == "RATE_LIMITED"
+        assert (await ask(bystander, prompt=PROMPT))["type"] == "final"
+    print(f"a flood of small frames: the replica +{peak.bytes / 2**20:.1f} MiB")
+    assert peak.bytes < GROWTH

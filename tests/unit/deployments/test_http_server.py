@@ -1,0 +1,48 @@
+"""`deployments.http_server`: what Serve's HTTP server is given before it listens."""
+
+import logging
+
+import pytest
+from ray.serve._private.http_util import validate_http_proxy_callback_return
+from ray.serve._private.utils import call_function_from_import_path
+from uvicorn import Config
+from uvicorn.config import WS_PROTOCOLS
+from uvicorn.server import ServerState
+
+from config.settings import ROOT
+from deployments.http_server import CALLBACK, VARIABLE, BoundedWebSockets, warn_if_unbounded
+from glimpse.http.pacing import Paced
+from tests.variables import variables
+
+
+async def test_serve_gets_paced_connections_and_websockets_without_compression(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(WS_PROTOCOLS, "auto", WS_PROTOCOLS["auto"])  # put back afterwards
+    middlewares = validate_http_proxy_callback_return(call_function_from_import_path(CALLBACK))
+    assert [middleware.cls for middleware in middlewares] == [Paced]
+    config = Config(lambda: None, factory=True, log_config=None)
+    config.load()
+    assert config.ws_protocol_class is BoundedWebSockets
+    protocol = config.ws_protocol_class(config=config, server_state=ServerState(), app_state={})
+    assert isinstance(protocol, BoundedWebSockets)
+    assert not protocol.conn.available_extensions
+
+
+def test_it_is_called_as_make_serve_runs_it() -> None:
+    assert variables(ROOT / "config" / "serve.env")[VARIABLE] == CALLBACK
+
+
+@pytest.mark.parametrize(("value", "warnings"), [(CALLBACK, 0), ("another:one", 1), (None, 1)])
+def test_an_ingress_warns_where_it_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    value: str | None,
+    warnings: int,
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    if value is not None:
+        monkeypatch.setenv(VARIABLE, value)
+    with caplog.at_level(logging.WARNING):
+        warn_if_unbounded()
+    assert caplog.text.count(f"set {VARIABLE}={CALLBACK}") == warnings
