@@ -224,13 +224,14 @@ class RealtimeSettings(Settings):
         15 * 2**20, ge=1024, description="Of one message. Serve's proxy drops what is over 16 MiB."
     )
     messages_per_s: float = Field(
-        120, gt=0, description="A session's; as many may come at once. More are refused."
+        120, gt=0, le=480, description="A session's; as many may come at once. More are refused."
     )
     max_input_bytes_per_s: float = Field(
         16 * 2**20,
         ge=1024,
+        le=32 * 2**20,
         description="A session's, four times as many at once. Serve's own proxy keeps in memory "
-        "what a client sends until we have read it. It reads 32 MiB of a connection in a second.",
+        "what a client sends until we have read it.",
     )
     max_unsent: int = Field(
         8, ge=1, description="Results that wait for the client to read; then the oldest are left."

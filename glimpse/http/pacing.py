@@ -1,14 +1,15 @@
-"""How fast is read what a client sends."""
+"""How fast a client is read."""
 
 from asyncio import sleep
 from time import monotonic
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Twice what a session may send as configured, so that one that sends more still hears of it.
-BYTES_PER_S = 32 * 2**20
-BURST_S = 0.25
-MESSAGE_BYTES = 16 * 2**10  # that a message counts besides its own, as small ones cost time as well
+# More than a session may be allowed (config/settings.py), so that one that sends more still hears
+# of it.
+BYTES_PER_S = 64 * 2**20
+BURST_S = 0.125
+MESSAGE_BYTES = 16 * 2**10  # added to each message's size: small ones cost time and memory too
 
 
 class Bucket:
@@ -41,11 +42,11 @@ class Bucket:
 
 
 class Paced:
-    """ASGI middleware: of each connection it reads at most `BYTES_PER_S`, and the client waits.
+    """ASGI middleware: of a WebSocket, or of a request's body, an application gets at most
+    `BYTES_PER_S`, and the client waits.
 
-    For Serve's proxy, which takes whatever the server in front of it reads, keeps it for an
-    application that may not come to read it, and is itself kept by reading from sending. uvicorn
-    stops reading from a client while nobody asks for its messages.
+    For Serve's proxy, which takes all there is and keeps it for a replica that may not come to read
+    it. uvicorn stops reading from a client while nobody asks for its messages.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -53,14 +54,12 @@ class Paced:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         bucket = Bucket(BYTES_PER_S, BURST_S)
-        wait_s = 0.0
 
         async def paced() -> Message:
-            nonlocal wait_s
-            if wait_s:
+            if wait_s := bucket.borrow(0):
                 await sleep(wait_s)
             message = await receive()
-            wait_s = bucket.borrow(_size(message) + MESSAGE_BYTES)
+            bucket.borrow(_size(message) + MESSAGE_BYTES)
             return message
 
         await self._app(scope, paced, send)

@@ -6,7 +6,7 @@ import json
 import socket
 from base64 import b64decode
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgpack
@@ -92,6 +92,35 @@ def pixels(result: dict[str, Any]) -> NDArray[Any]:
     image = result["image"]
     data = image["content"] if "content" in image else b64decode(image["url"].partition(",")[2])
     return np.asarray(Image.open(io.BytesIO(data)), dtype=int)
+
+
+@asynccontextmanager
+async def bystander(
+    application: Application, pause_s: float = 0.0
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """A session that gets its pictures all the while; those of the same seed are the same."""
+    results: list[dict[str, Any]] = []
+
+    async def draw() -> None:
+        async with realtime(application) as connection:
+            while True:
+                results.append(
+                    await ask(connection, prompt=PROMPT, seed=len(results) % 2, output_format="png")
+                )
+                await asyncio.sleep(pause_s)
+
+    drawing = asyncio.create_task(draw())
+    try:
+        yield results
+        async with asyncio.timeout(60):
+            while len(results) < 3 and not drawing.done():
+                await asyncio.sleep(0.01)
+    finally:
+        drawing.cancel()
+        await asyncio.wait({drawing})
+    assert drawing.cancelled(), drawing.exception()
+    for earlier, later in zip(results, results[2:], strict=False):
+        assert np.abs(pixels(earlier) - pixels(later)).max() <= 2  # as batches round
 
 
 class Peak:

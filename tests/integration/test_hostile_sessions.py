@@ -4,18 +4,18 @@ nothing is restarted, and memory stays what it was."""
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import msgpack
 import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from tests.integration.application import Application
-from tests.integration.sessions import ask, decoded, pixels, realtime
+from tests.integration.sessions import ask, bystander, decoded, pixels, realtime
 from tests.mutations import LAST, PROMPT, Mutations
 from tests.strange_pictures import READABLE, REFUSED
 
@@ -31,32 +31,6 @@ def nothing_is_restarted(application: Application) -> Iterator[None]:
     before = {process.pid for process in application.actors("Serve")}
     yield
     assert {process.pid for process in application.actors("Serve")} == before
-
-
-@asynccontextmanager
-async def bystander(application: Application) -> AsyncIterator[list[dict[str, Any]]]:
-    """A session that gets its pictures all the while; those of the same seed are the same."""
-    results: list[dict[str, Any]] = []
-
-    async def draw() -> None:
-        async with realtime(application) as connection:
-            while True:
-                results.append(
-                    await ask(connection, prompt=PROMPT, seed=len(results) % 2, output_format="png")
-                )
-
-    drawing = asyncio.create_task(draw())
-    try:
-        yield results
-        async with asyncio.timeout(60):
-            while len(results) < 3 and not drawing.done():
-                await asyncio.sleep(0.01)
-    finally:
-        drawing.cancel()
-        await asyncio.wait({drawing})
-    assert drawing.cancelled(), drawing.exception()
-    for earlier, later in zip(results, results[2:], strict=False):
-        assert np.abs(pixels(earlier) - pixels(later)).max() <= 2  # as batches round
 
 
 @pytest.mark.parametrize("path", ["/realtime", "/ws"])
@@ -211,27 +185,46 @@ async def test_sockets_closed_in_mid_answer_and_in_the_handshake(application: Ap
     assert application.memory(INGRESS) - before < GROWTH
 
 
-async def test_who_floods_on_after_the_close_is_cut_off(application: Application) -> None:
+CONTROL_FRAMES = {"pings": Frame(Opcode.PING, bytes(125)), "pongs": Frame(Opcode.PONG, b"")}
+
+
+@pytest.mark.parametrize("what", CONTROL_FRAMES)
+async def test_floods_of_control_frames_leave_everybody_a_turn(
+    application: Application, what: str
+) -> None:
+    frames = CONTROL_FRAMES[what].serialize(mask=True) * 50_000
+    async with bystander(application), realtime(application) as connection:
+        connection.transport.write(frames)
+        assert (await ask(connection, prompt=PROMPT))["type"] == "final"
+
+
+@pytest.mark.parametrize("content", [b"", b"a"], ids=["empty", "small"])
+async def test_a_message_of_endless_pieces_ends_its_session(
+    application: Application, content: bytes
+) -> None:
+    async with bystander(application), realtime(application) as connection:
+        connection.transport.write(Frame(Opcode.BINARY, content, fin=False).serialize(mask=True))
+        piece = Frame(Opcode.CONT, content, fin=False).serialize(mask=True)
+        connection.transport.write(piece * 200_000)
+        with pytest.raises(ConnectionClosed):
+            await connection.recv()
+        assert connection.close_code == 1009
+
+
+@pytest.mark.parametrize("begin", [b"GET /", b"GET / HTTP/1.1\r\nX-A: "], ids=["path", "header"])
+async def test_a_request_of_endless_headers_is_refused(
+    application: Application, begin: bytes
+) -> None:
     host, port = application.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(UPGRADE)
-    told = bytearray()
-
-    async def read() -> None:
+    async with bystander(application), asyncio.timeout(60):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(begin)
         with suppress(ConnectionError):
-            while data := await reader.read(2**16):
-                told.extend(data)
-
-    reading = asyncio.create_task(read())
-    async with bystander(application), asyncio.timeout(8):  # uvicorn itself waits for 10 s
-        with suppress(ConnectionError):
-            while not reading.done():
-                writer.write(raw(0x82, b"\x80") * 10_000)
+            while True:  # until it is closed
+                writer.write(b"a" * 2**16)
                 await writer.drain()
                 await asyncio.sleep(0)
-        await reading
-    assert b"RATE_LIMITED" in told
-    writer.close()
+        writer.close()
 
 
 async def test_idle_sessions_take_no_more_places_than_there_are(application: Application) -> None:

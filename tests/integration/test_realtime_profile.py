@@ -23,6 +23,7 @@ from tests.integration.sessions import (
     Peak,
     answer,
     ask,
+    bystander,
     decoded,
     flood,
     large,
@@ -84,14 +85,14 @@ async def test_of_what_a_client_does_not_read_the_newest_is_kept(application: Ap
     def all_made(steps: int) -> bool:
         return application.steps_run() >= steps
 
-    async with realtime(application) as bystander, slow_reader(application) as session:
+    async with realtime(application) as another, slow_reader(application) as session:
         assert (await ask(session, **large()))["type"] == "final"
         before, memory = application.steps_run(), application.memory("ServeReplica:glimpse:Fused")
         for seed in range(MESSAGES):
             await session.send(msgpack.packb({"seed": seed}))
             made = before + (seed + 1) * LARGE_STEPS
             await asyncio.to_thread(eventually, partial(all_made, made))
-        assert (await ask(bystander, prompt=PROMPT))["type"] == "final"
+        assert (await ask(another, prompt=PROMPT))["type"] == "final"
         growth = application.memory("ServeReplica:glimpse:Fused") - memory
         results = [await answer(session)]
         while results[-1]["seed"] != MESSAGES - 1:
@@ -106,17 +107,15 @@ async def test_of_what_a_client_does_not_read_the_newest_is_kept(application: Ap
 
 
 async def test_a_flood_ends_its_session_and_is_not_kept(application: Application) -> None:
-    async with realtime(application) as bystander, realtime(application) as session:
+    async with asyncio.timeout(60), bystander(application), realtime(application) as session:
         assert session.protocol.extensions == []  # though the client offers compression
         async with (
             Peak(application, "ServeReplica:glimpse:Fused") as peak,
-            asyncio.timeout(60),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(flood(session, msgpack.packb({})))
             told = [answer async for answer in unread(session)]
-        assert session.close_code == 1008
-        assert decoded(told[-1])["error"] == "RATE_LIMITED"
-        assert (await ask(bystander, prompt=PROMPT))["type"] == "final"
+    assert session.close_code == 1008
+    assert decoded(told[-1])["error"] == "RATE_LIMITED"
     print(f"a flood of small frames: the replica +{peak.bytes / 2**20:.1f} MiB")
     assert peak.bytes < GROWTH

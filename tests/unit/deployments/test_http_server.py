@@ -6,27 +6,25 @@ import pytest
 from ray.serve._private.http_util import validate_http_proxy_callback_return
 from ray.serve._private.utils import call_function_from_import_path
 from uvicorn import Config
-from uvicorn.config import WS_PROTOCOLS
-from uvicorn.server import ServerState
+from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from config.settings import ROOT
-from deployments.http_server import CALLBACK, VARIABLE, BoundedWebSockets, warn_if_unbounded
+from deployments.http_server import CALLBACK, VARIABLE, warn_if_unbounded
 from glimpse.http.pacing import Paced
+from glimpse.http.websocket_server import BoundedWebSockets
 from tests.variables import variables
 
 
-async def test_serve_gets_paced_connections_and_websockets_without_compression(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(WS_PROTOCOLS, "auto", WS_PROTOCOLS["auto"])  # put back afterwards
+def test_serve_gets_what_bounds_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    for protocols in (HTTP_PROTOCOLS, WS_PROTOCOLS):
+        monkeypatch.setitem(protocols, "auto", protocols["auto"])  # put back afterwards
     middlewares = validate_http_proxy_callback_return(call_function_from_import_path(CALLBACK))
     assert [middleware.cls for middleware in middlewares] == [Paced]
-    config = Config(lambda: None, factory=True, log_config=None)
+    config = Config(lambda: None, factory=True, log_config=None)  # as Serve makes it
     config.load()
+    assert config.http_protocol_class is H11Protocol
     assert config.ws_protocol_class is BoundedWebSockets
-    protocol = config.ws_protocol_class(config=config, server_state=ServerState(), app_state={})
-    assert isinstance(protocol, BoundedWebSockets)
-    assert not protocol.conn.available_extensions
 
 
 def test_it_is_called_as_make_serve_runs_it() -> None:

@@ -1,11 +1,18 @@
 """`glimpse.http.pacing`: what is read of a connection, and when."""
 
+import asyncio
+
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from config.settings import RealtimeSettings
 from glimpse.http import pacing
 from glimpse.http.pacing import BURST_S, BYTES_PER_S, MESSAGE_BYTES, Bucket, Paced
+from glimpse.http.realtime import FLOOD
 
+SETTINGS = RealtimeSettings.model_json_schema()["properties"]
+MAX_MESSAGES_PER_S = SETTINGS["messages_per_s"]["maximum"]
+MAX_INPUT_BYTES_PER_S = SETTINGS["max_input_bytes_per_s"]["maximum"]
 BURST_BYTES = BYTES_PER_S * BURST_S
 
 
@@ -14,11 +21,14 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
+        self.interrupted = False
         monkeypatch.setattr(pacing, "monotonic", lambda: self.now)
         monkeypatch.setattr(pacing, "sleep", self.sleep)
 
     async def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        self.now += seconds / 2 if self.interrupted else seconds
+        if self.interrupted:
+            raise asyncio.CancelledError
 
 
 @pytest.fixture
@@ -89,6 +99,39 @@ async def test_a_flood_is_read_no_faster_than_it_may_be(
 
 
 async def test_a_session_that_sends_what_it_may_never_waits(clock: Clock) -> None:
-    """As configured: 120 messages and 16 MiB a second."""
-    message = {"type": "websocket.receive", "bytes": bytes(16 * 2**20 // 120)}
-    assert await seconds_to_read(clock, message, 1200, every_s=1 / 120) == pytest.approx(10)
+    """At most, of what can be configured."""
+    number = MAX_MESSAGES_PER_S
+    message = {"type": "websocket.receive", "bytes": bytes(MAX_INPUT_BYTES_PER_S // number)}
+    seconds = await seconds_to_read(clock, message, 10 * number, every_s=1 / number)
+    assert seconds == pytest.approx(10)
+
+
+def test_a_session_that_sends_more_than_any_may_still_hears_of_it() -> None:
+    assert FLOOD * MAX_MESSAGES_PER_S * MESSAGE_BYTES < BYTES_PER_S
+    assert MAX_INPUT_BYTES_PER_S < BYTES_PER_S
+
+
+async def test_who_does_not_wait_is_not_held_up_for_longer(clock: Clock) -> None:
+    """What has passed since a message counts, and so does what was waited in vain."""
+    large = {"type": "websocket.receive", "bytes": bytes(int(BURST_BYTES) + BYTES_PER_S)}
+    due_s = 1 + MESSAGE_BYTES / BYTES_PER_S
+    read: list[float] = []
+
+    async def receive() -> Message:
+        read.append(clock.now)
+        return large
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        clock.now += due_s / 4
+        clock.interrupted = True
+        with pytest.raises(asyncio.CancelledError):
+            await receive()  # for half of what is left
+        clock.interrupted = False
+        await receive()
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    await Paced(application)({"type": "websocket"}, receive, send)
+    assert read[1] - read[0] == pytest.approx(due_s)
