@@ -7,7 +7,7 @@ import os
 from starlette.middleware import Middleware
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 
-from glimpse.http import websocket_server
+from glimpse.http import connections
 from glimpse.http.pacing import Paced
 
 # Serve calls what it names before it listens, in each process that does.
@@ -20,11 +20,11 @@ logger = logging.getLogger("glimpse.ingress")
 def bounded() -> list[Middleware]:
     """The middleware, which Serve asks for.
 
-    It has no option for how uvicorn reads HTTP and WebSockets: that is what uvicorn has under
-    "auto". Of the two that read HTTP, h11 bounds the headers, to 16 KiB.
+    Which class of uvicorn's reads a connection cannot be chosen through Serve: ours replace those
+    that it looks up under "auto".
     """
-    HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
-    WS_PROTOCOLS["auto"] = f"{websocket_server.__name__}:BoundedWebSockets"
+    HTTP_PROTOCOLS["auto"] = f"{connections.__name__}:BoundedHTTP"
+    WS_PROTOCOLS["auto"] = f"{connections.__name__}:BoundedWebSocket"
     return [Middleware(Paced)]
 
 

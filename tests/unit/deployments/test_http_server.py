@@ -7,12 +7,11 @@ from ray.serve._private.http_util import validate_http_proxy_callback_return
 from ray.serve._private.utils import call_function_from_import_path
 from uvicorn import Config
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from config.settings import ROOT
 from deployments.http_server import CALLBACK, VARIABLE, warn_if_unbounded
+from glimpse.http.connections import BoundedHTTP, BoundedWebSocket
 from glimpse.http.pacing import Paced
-from glimpse.http.websocket_server import BoundedWebSockets
 from tests.variables import variables
 
 
@@ -23,8 +22,8 @@ def test_serve_gets_what_bounds_its_server(monkeypatch: pytest.MonkeyPatch) -> N
     assert [middleware.cls for middleware in middlewares] == [Paced]
     config = Config(lambda: None, factory=True, log_config=None)  # as Serve makes it
     config.load()
-    assert config.http_protocol_class is H11Protocol
-    assert config.ws_protocol_class is BoundedWebSockets
+    assert config.http_protocol_class is BoundedHTTP
+    assert config.ws_protocol_class is BoundedWebSocket
 
 
 def test_it_is_called_as_make_serve_runs_it() -> None:

@@ -1,0 +1,350 @@
+"""`glimpse.http.connections`: what one of them can take of the process that serves all."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.server import ServerState
+from websockets.client import ClientProtocol
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.uri import parse_uri
+
+from glimpse.http import connections
+from glimpse.http.connections import (
+    CLOSED_PATIENCE_S,
+    HEAD_BYTES,
+    LONG_S,
+    MOST_PIECES,
+    OPEN_PATIENCE_S,
+    READ_BYTES,
+    READING_SHARE,
+    UNREAD_BYTES,
+    BoundedHTTP,
+    BoundedWebSocket,
+)
+
+
+class Wire(asyncio.Transport):
+    """A client's end: it keeps what is written, and knows whether it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.protocol: Any = None
+        self.written = bytearray()
+        self.unsent_bytes = 0
+        self.read = True
+        self.closed = False
+        self.aborted = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        assert self.read and not self.closed
+        self.read = False
+
+    def resume_reading(self) -> None:
+        assert not self.read and not self.closed
+        self.read = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@dataclass
+class Timer:
+    seconds: float
+    call: Callable[[], object]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Timers:
+    """Those of a loop, which go off when a test says so, and the time that reading takes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reading_takes_s = 0.0
+        self._now = 0.0
+        self._set: list[Timer] = []
+        monkeypatch.setattr(connections, "thread_time", self._thread_time)
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._call_later)
+
+    def go_off(self) -> list[float]:
+        """After how many seconds each would have."""
+        due, self._set = [timer for timer in self._set if not timer.cancelled], []
+        for timer in due:
+            timer.call()
+        return [timer.seconds for timer in due]
+
+    def _thread_time(self) -> float:
+        self._now += self.reading_takes_s
+        return self._now
+
+    def _call_later(self, seconds: float, call: Callable[..., object], *args: Any) -> Timer:
+        self._set.append(Timer(seconds, lambda: call(*args)))
+        return self._set[-1]
+
+
+def connected(application: Callable[..., Any]) -> Wire:
+    """A connection of which nothing has been read yet."""
+    config = Config(
+        application, interface="asgi3", ws=BoundedWebSocket, ws_ping_interval=None, log_config=None
+    )
+    config.load()
+    wire = Wire()
+    wire.protocol = BoundedHTTP(config, ServerState(), {})
+    wire.protocol.connection_made(wire)
+    return wire
+
+
+class Session:
+    """A WebSocket, whose client offers compression."""
+
+    def __init__(self) -> None:
+        self.taken: list[Message] = []
+        self.taking = asyncio.Event()  # the application takes what has come
+        self.taking.set()
+        self.wire = connected(self._application)
+        self._client = ClientProtocol(
+            parse_uri("ws://localhost/"), extensions=[ClientPerMessageDeflateFactory()]
+        )
+        self._client.send_request(self._client.connect())
+        self.wire.protocol.data_received(b"".join(self._client.data_to_send()))
+
+    async def accepted(self) -> "Session":
+        await self.settled()
+        self._client.receive_data(bytes(self.wire.written))
+        self.wire.written.clear()
+        assert [event.status_code for event in self._events() if isinstance(event, Response)]
+        assert self._client.extensions == []
+        return self
+
+    def send(self, opcode: Opcode, data: bytes = b"", *, fin: bool = True, times: int = 1) -> None:
+        self.wire.protocol.data_received(Frame(opcode, data, fin=fin).serialize(mask=True) * times)
+
+    def told(self) -> list[Frame]:
+        self._client.receive_data(bytes(self.wire.written))
+        self.wire.written.clear()
+        return [event for event in self._events() if isinstance(event, Frame)]
+
+    async def settled(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def _events(self) -> list[Any]:
+        return self._client.events_received()
+
+    async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            await self.taking.wait()
+            self.taken.append(await receive())
+            if self.taken[-1]["type"] == "websocket.disconnect":
+                return
+
+
+@pytest.fixture
+async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    return Timers(monkeypatch)
+
+
+@pytest.fixture
+async def session(timers: Timers) -> AsyncIterator[Session]:
+    session = await Session().accepted()
+    assert isinstance(session.wire.protocol, BoundedWebSocket)
+    yield session
+    session.wire.protocol.connection_lost(None)
+    await session.settled()
+    assert timers.go_off() == []
+
+
+async def test_what_takes_long_to_read_is_followed_by_a_rest(
+    session: Session, timers: Timers
+) -> None:
+    timers.reading_takes_s = 10 * LONG_S
+    session.send(Opcode.PONG, times=100)
+    assert not session.wire.read
+    [rest_s] = timers.go_off()
+    assert session.wire.read
+    assert 10 * LONG_S / (10 * LONG_S + rest_s) == pytest.approx(READING_SHARE)
+
+
+async def test_what_is_read_soon_is_not(session: Session, timers: Timers) -> None:
+    timers.reading_takes_s = LONG_S / 2
+    session.send(Opcode.PING)
+    assert session.wire.read and timers.go_off() == []
+    assert [frame.opcode for frame in session.told()] == [Opcode.PONG]
+
+
+async def test_a_message_that_waits_is_waited_for_beyond_the_rest(
+    session: Session, timers: Timers
+) -> None:
+    """uvicorn's own reason not to read, and ours, end in either order."""
+    timers.reading_takes_s = 10 * LONG_S
+    for message_first in (True, False):
+        session.taking.clear()
+        session.taken.clear()
+        session.send(Opcode.BINARY, b"1")
+        await session.settled()
+        session.send(Opcode.BINARY, b"2")
+        first, second = session.taking.set, timers.go_off
+        for end in (first, second) if message_first else (second, first):
+            assert not session.wire.read
+            end()
+            await session.settled()
+        assert session.wire.read
+        assert [message["bytes"] for message in session.taken] == [b"1", b"2"]
+
+
+async def test_of_a_client_that_does_not_read_so_much_is_read(session: Session) -> None:
+    piece = bytes(2**20 - 14 - READ_BYTES)  # with its header and mask
+    session.wire.protocol.pause_writing()
+    for _ in range(UNREAD_BYTES // 2**20):
+        assert session.wire.read
+        session.send(Opcode.BINARY, piece)
+        await session.settled()
+    session.send(Opcode.BINARY, piece)
+    await session.settled()
+    assert not session.wire.read
+    assert len(session.taken) == UNREAD_BYTES // 2**20 + 1
+    session.wire.protocol.resume_writing()
+    assert session.wire.read
+    session.wire.protocol.pause_writing()  # and so much again
+    session.send(Opcode.BINARY, piece)
+    await session.settled()
+    assert session.wire.read
+
+
+@pytest.mark.parametrize("content", [b"", b"a"], ids=["empty", "small"])
+async def test_a_message_may_have_so_many_pieces(session: Session, content: bytes) -> None:
+    session.send(Opcode.BINARY, content, fin=False)
+    session.send(Opcode.CONT, content, fin=False, times=MOST_PIECES - 2)
+    session.send(Opcode.CONT, content)
+    await session.settled()
+    assert session.taken[-1]["bytes"] == content * MOST_PIECES
+    session.send(Opcode.BINARY, content, fin=False)
+    session.send(Opcode.CONT, content, fin=False, times=2 * MOST_PIECES)
+    await session.settled()
+    [close] = session.told()
+    assert close.opcode is Opcode.CLOSE and close.data[:2] == (1009).to_bytes(2, "big")
+    assert b"4096 pieces" in close.data
+    assert session.wire.closed
+    assert session.taken[-1]["type"] == "websocket.disconnect"
+
+
+async def test_pieces_without_end_after_which_the_client_leaves(session: Session) -> None:
+    """In one read, so that the connection is no longer open when the pieces are counted."""
+    pieces = Frame(Opcode.CONT, b"", fin=False).serialize(mask=True) * MOST_PIECES
+    session.wire.protocol.data_received(
+        Frame(Opcode.BINARY, b"", fin=False).serialize(mask=True)
+        + pieces
+        + Frame(Opcode.CONT, b"").serialize(mask=True)
+        + Frame(Opcode.CLOSE, (1000).to_bytes(2, "big")).serialize(mask=True)
+    )
+    await session.settled()
+    assert session.wire.closed and session.taken[-1]["type"] == "websocket.disconnect"
+
+
+END = {
+    "closed": lambda wire: wire.protocol.keepalive_timeout(),  # where no ping is answered
+    "half-closed": lambda wire: wire.protocol.eof_received() or wire.close(),  # as asyncio does
+}
+
+
+@pytest.mark.parametrize("how", END)
+async def test_when_it_is_closed_a_client_has_to_read_on(
+    session: Session, timers: Timers, how: str
+) -> None:
+    wire = session.wire
+    wire.unsent_bytes = 1000
+    wire.protocol.pause_writing()
+    END[how](wire)
+    wire.unsent_bytes = 10
+    assert timers.go_off() == [CLOSED_PATIENCE_S]
+    wire.protocol.resume_writing()  # what is left is little, and has to go all the same
+    assert wire.closed and not wire.aborted
+    assert timers.go_off() == [CLOSED_PATIENCE_S]
+    assert wire.aborted
+
+
+async def test_nothing_is_asked_of_a_transport_that_closes(
+    session: Session, timers: Timers
+) -> None:
+    timers.reading_takes_s = 10 * LONG_S
+    session.send(Opcode.PONG)
+    session.send(Opcode.CLOSE, (1000).to_bytes(2, "big"))
+    assert session.wire.closed
+    session.wire.protocol.resume_writing()
+    timers.go_off()
+    assert not session.wire.read
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"a", "more_body": True})
+    await send({"type": "http.response.body", "body": b"b"})
+
+
+@pytest.fixture
+async def wire(timers: Timers) -> AsyncIterator[Wire]:
+    """To an application that answers any request."""
+    wire = connected(answer)
+    yield wire
+    wire.protocol.connection_lost(None)
+    await asyncio.sleep(0)
+
+
+async def test_of_an_answer_a_client_has_to_read_on(wire: Wire, timers: Timers) -> None:
+    wire.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    wire.unsent_bytes = 1000
+    wire.protocol.pause_writing()
+    wire.unsent_bytes = 999
+    assert timers.go_off() == [OPEN_PATIENCE_S]
+    wire.protocol.resume_writing()
+    assert timers.go_off() == []
+    wire.protocol.pause_writing()
+    assert timers.go_off() == [OPEN_PATIENCE_S] and wire.aborted
+
+
+@pytest.mark.parametrize("head", [b"GET /", b"GET / HTTP/1.1\r\nX-A: ", b"GET / HTTP/1.1\r\n"])
+async def test_a_head_without_end_is_refused(wire: Wire, head: bytes) -> None:
+    wire.protocol.data_received(head)
+    line = b"a" * 1000 if head[-1:] != b"\n" else b"A: b\r\n" * 150
+    sent = len(head)
+    while not wire.closed:
+        assert sent <= HEAD_BYTES
+        wire.protocol.data_received(line)
+        sent += len(line)
+    assert wire.written.startswith(b"HTTP/1.1 400") and b"65536 bytes" in wire.written
+
+
+async def test_bodies_and_further_requests_are_no_heads(wire: Wire) -> None:
+    for _ in range(3):
+        wire.written.clear()
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
+        for part in (head[:20], head[20:], bytes(40_000), bytes(60_000)):
+            wire.protocol.data_received(part)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert wire.written.startswith(b"HTTP/1.1 200") and not wire.closed
