@@ -1,6 +1,10 @@
 """uvicorn's connections, bounded in what one of them takes of the process that serves all."""
 
 import asyncio
+import fcntl
+import socket
+import struct
+import termios
 from time import thread_time
 from typing import Any, cast
 
@@ -10,29 +14,46 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 
 READING_SHARE = 0.25  # of the time, where a client sends as fast as it can
-LONG_S = 0.001  # of CPU time, to read what has come; what took less is not rested from
+LONG_S = 0.001  # of CPU time, after which there is a rest
+LOOK_S = 10.0  # how often it is seen whether a client reads
+SLOWEST_BYTES = 64 * 2**10  # that it has to have read by then, or all there is
+OPEN_LOOKS, CLOSED_LOOKS = 6, 2  # in vain; then it is cut off
 HEAD_BYTES = 64 * 2**10
+MOST_WAITING = 16
 UNREAD_BYTES = 16 * 2**20
 READ_BYTES = 1024  # that each read counts besides, as do the objects that are made of it
 MOST_PIECES = 4096
-OPEN_PATIENCE_S = 60.0
-CLOSED_PATIENCE_S = 10.0
+
+
+def sending(transport: asyncio.BaseTransport) -> tuple[int, int]:
+    """How many bytes the other side has confirmed so far, and how many more the kernel has for it.
+
+    What the transport itself has is no measure: the kernel takes it in bites of a megabyte, and TLS
+    has a buffer of its own. Linux alone tells, by `tcpi_bytes_acked` of `struct tcp_info`; where it
+    does not, nobody is cut off.
+    """
+    peer = transport.get_extra_info("socket")
+    if not hasattr(socket, "TCP_INFO"):
+        return 0, 0
+    [confirmed] = struct.unpack_from(
+        "Q", peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128), 120
+    )
+    [unsent] = struct.unpack("i", fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, bytes(4)))
+    return confirmed, unsent
 
 
 class Gate:
     """A transport that is read while nothing holds it, and cut off when its client does not read.
 
-    Where there is more to read than asyncio takes for little, some of it has to be read within
-    `OPEN_PATIENCE_S`; when the connection is being closed, within `CLOSED_PATIENCE_S`. uvicorn
-    would wait for ever, and keep all that belongs to the connection.
+    uvicorn would wait for ever, and keep all that belongs to the connection.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._held_for: set[str] = set()
-        self._watching: asyncio.TimerHandle | None = None
-        self._closing = False
+        self._confirmed = self._unsent = self._in_vain = 0
+        self._looking = loop.call_later(LOOK_S, self._look)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -55,41 +76,18 @@ class Gate:
     def resume_reading(self) -> None:
         self.release("message")
 
-    def close(self) -> None:
-        self._transport.close()
-        self.closing()
+    def lost(self) -> None:
+        self._looking.cancel()
 
-    def closing(self) -> None:
-        """It is being closed, by whomever, as soon as all is sent."""
-        if not self._closing:
-            self._closing = True
-            self._watch(CLOSED_PATIENCE_S)
-
-    def writing_paused(self) -> None:
-        if not self._closing:
-            self._watch(OPEN_PATIENCE_S)
-
-    def writing_resumed(self) -> None:
-        if not self._closing:
-            self.unwatch()
-
-    def unwatch(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            self._watching = None
-
-    def _watch(self, patience_s: float) -> None:
-        """Until there is nothing to wait for any more: that it makes some progress each time."""
-        self.unwatch()
-        left = self._transport.get_write_buffer_size()
-
-        def look() -> None:
-            if self._transport.get_write_buffer_size() < left:
-                self._watch(patience_s)
-            else:
-                self._transport.abort()
-
-        self._watching = self._loop.call_later(patience_s, look)
+    def _look(self) -> None:
+        confirmed, unsent = sending(self._transport)
+        read = confirmed - self._confirmed >= min(self._unsent, SLOWEST_BYTES)
+        self._confirmed, self._unsent = confirmed, unsent
+        self._in_vain = 0 if read else self._in_vain + 1
+        if self._in_vain >= (CLOSED_LOOKS if self._transport.is_closing() else OPEN_LOOKS):
+            self._transport.abort()
+        else:
+            self._looking = self._loop.call_later(LOOK_S, self._look)
 
 
 class Bounded(asyncio.Protocol):
@@ -101,6 +99,7 @@ class Bounded(asyncio.Protocol):
 
     loop: asyncio.AbstractEventLoop
     gate: Gate
+    _took_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, Gate):  # a WebSocket is given that of its handshake
@@ -111,35 +110,28 @@ class Bounded(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         began = thread_time()
         super().data_received(data)
-        took_s = thread_time() - began
-        if took_s > LONG_S:
+        self._took_s += thread_time() - began
+        if self._took_s > LONG_S:
             self.gate.hold("time")
-            rest_s = took_s / READING_SHARE - took_s
+            rest_s = self._took_s / READING_SHARE - self._took_s
             self.loop.call_later(rest_s, self.gate.release, "time")
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.gate.writing_paused()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self.gate.writing_resumed()
-
-    def eof_received(self) -> None:
-        super().eof_received()
-        self.gate.closing()  # uvicorn leaves it to the transport
+            self._took_s = 0.0
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.gate.unwatch()
+        self.gate.lost()
 
 
 class BoundedHTTP(Bounded, HttpToolsProtocol):
-    """A request's path and headers have `HEAD_BYTES`, and what one read has more."""
+    """A request's head has `HEAD_BYTES`, and what a read has more; so have the trailers of a body
+    in chunks. At most `MOST_WAITING` requests wait for an answer to the one before them.
+    """
 
+    _read_bytes = 0
     _head_bytes: int | None = None  # so far, of one that is not complete
 
     def data_received(self, data: bytes) -> None:
+        self._read_bytes = len(data)
         super().data_received(data)
         if self._head_bytes is None or self.transport.is_closing():
             return
@@ -148,12 +140,28 @@ class BoundedHTTP(Bounded, HttpToolsProtocol):
             self.send_400_response(f"The path and headers may have {HEAD_BYTES} bytes.")
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MOST_WAITING:
+            raise ValueError("too many requests wait")  # uvicorn answers 400
         super().on_message_begin()
-        self._head_bytes = 0
+        self._head_begins()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._head_bytes = None
+
+    def on_chunk_header(self) -> None:
+        self._head_begins()  # of trailers, unless there is a body after all
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._head_bytes = None
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head_bytes = None
+
+    def _head_begins(self) -> None:
+        self._head_bytes = -self._read_bytes  # what was read before it is none of it
 
 
 class BoundedWebSocket(Bounded, WebSocketsSansIOProtocol):

@@ -215,9 +215,13 @@ async def test_a_request_whose_head_never_ends_is_refused(
 ) -> None:
     host, port = application.url.removeprefix("http://").split(":")
     async with bystander(application), asyncio.timeout(60):
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(begin + b"a" * 2**17)
-        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(begin)
+        with suppress(ConnectionError):
+            while True:  # until it is closed
+                writer.write(b"a" * 2**16)
+                await writer.drain()
+                await asyncio.sleep(0)
         writer.close()
 
 

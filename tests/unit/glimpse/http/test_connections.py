@@ -1,11 +1,13 @@
 """`glimpse.http.connections`: what one of them can take of the process that serves all."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import uvloop
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -17,17 +19,23 @@ from websockets.uri import parse_uri
 
 from glimpse.http import connections
 from glimpse.http.connections import (
-    CLOSED_PATIENCE_S,
+    CLOSED_LOOKS,
     HEAD_BYTES,
     LONG_S,
+    LOOK_S,
     MOST_PIECES,
-    OPEN_PATIENCE_S,
+    MOST_WAITING,
+    OPEN_LOOKS,
     READ_BYTES,
     READING_SHARE,
+    SLOWEST_BYTES,
     UNREAD_BYTES,
     BoundedHTTP,
     BoundedWebSocket,
+    Gate,
 )
+
+SENT_BYTES = 64 * 2**20
 
 
 class Wire(asyncio.Transport):
@@ -37,16 +45,13 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.protocol: Any = None
         self.written = bytearray()
-        self.unsent_bytes = 0
+        self.sending = (0, 0)  # confirmed, unsent
         self.read = True
         self.closed = False
         self.aborted = False
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent_bytes
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -87,11 +92,22 @@ class Timers:
         self._now = 0.0
         self._set: list[Timer] = []
         monkeypatch.setattr(connections, "thread_time", self._thread_time)
+        monkeypatch.setattr(connections, "sending", lambda transport: transport.sending)
         monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._call_later)
 
     def go_off(self) -> list[float]:
-        """After how many seconds each would have."""
-        due, self._set = [timer for timer in self._set if not timer.cancelled], []
+        """After how many seconds each would have, but those that look whether the client reads."""
+        return self._go_off(lambda seconds: seconds != LOOK_S)
+
+    def look(self) -> None:
+        assert self._go_off(lambda seconds: seconds == LOOK_S) == [LOOK_S]
+
+    def all_cancelled(self) -> bool:
+        return all(timer.cancelled for timer in self._set)
+
+    def _go_off(self, which: Callable[[float], bool]) -> list[float]:
+        due = [timer for timer in self._set if which(timer.seconds) and not timer.cancelled]
+        self._set = [timer for timer in self._set if not which(timer.seconds)]
         for timer in due:
             timer.call()
         return [timer.seconds for timer in due]
@@ -176,7 +192,7 @@ async def session(timers: Timers) -> AsyncIterator[Session]:
     yield session
     session.wire.protocol.connection_lost(None)
     await session.settled()
-    assert timers.go_off() == []
+    assert timers.all_cancelled()
 
 
 async def test_what_takes_long_to_read_is_followed_by_a_rest(
@@ -190,11 +206,14 @@ async def test_what_takes_long_to_read_is_followed_by_a_rest(
     assert 10 * LONG_S / (10 * LONG_S + rest_s) == pytest.approx(READING_SHARE)
 
 
-async def test_what_is_read_soon_is_not(session: Session, timers: Timers) -> None:
-    timers.reading_takes_s = LONG_S / 2
-    session.send(Opcode.PING)
-    assert session.wire.read and timers.go_off() == []
-    assert [frame.opcode for frame in session.told()] == [Opcode.PONG]
+async def test_what_is_read_soon_adds_up(session: Session, timers: Timers) -> None:
+    timers.reading_takes_s = 0.4 * LONG_S
+    for read in (True, True, False):
+        session.send(Opcode.PING)
+        assert session.wire.read == read
+    assert timers.go_off() == [pytest.approx(1.2 * LONG_S * 3)]
+    assert session.wire.read
+    assert [frame.opcode for frame in session.told()] == 3 * [Opcode.PONG]
 
 
 async def test_a_message_that_waits_is_waited_for_beyond_the_rest(
@@ -266,26 +285,33 @@ async def test_pieces_without_end_after_which_the_client_leaves(session: Session
     assert session.wire.closed and session.taken[-1]["type"] == "websocket.disconnect"
 
 
-END = {
-    "closed": lambda wire: wire.protocol.keepalive_timeout(),  # where no ping is answered
-    "half-closed": lambda wire: wire.protocol.eof_received() or wire.close(),  # as asyncio does
-}
-
-
-@pytest.mark.parametrize("how", END)
-async def test_when_it_is_closed_a_client_has_to_read_on(
-    session: Session, timers: Timers, how: str
+@pytest.mark.parametrize(("closed", "looks"), [(False, OPEN_LOOKS), (True, CLOSED_LOOKS)])
+async def test_who_does_not_read_is_cut_off(
+    session: Session, timers: Timers, closed: bool, looks: int
 ) -> None:
     wire = session.wire
-    wire.unsent_bytes = 1000
-    wire.protocol.pause_writing()
-    END[how](wire)
-    wire.unsent_bytes = 10
-    assert timers.go_off() == [CLOSED_PATIENCE_S]
-    wire.protocol.resume_writing()  # what is left is little, and has to go all the same
-    assert wire.closed and not wire.aborted
-    assert timers.go_off() == [CLOSED_PATIENCE_S]
+    wire.sending = (10**6, 10**9)
+    timers.look()
+    if closed:
+        wire.protocol.keepalive_timeout()  # where no ping is answered
+    for _ in range(looks):
+        assert not wire.aborted
+        wire.sending = (wire.sending[0] + SLOWEST_BYTES - 1, 10**9)
+        timers.look()
     assert wire.aborted
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_who_reads_is_not(session: Session, timers: Timers, closed: bool) -> None:
+    wire = session.wire
+    if closed:
+        wire.protocol.keepalive_timeout()
+    slow = [(SLOWEST_BYTES, 10**9), (0, 10**9)]  # with a pause, though not for long
+    little = [(10, 10)]
+    for confirmed, unsent in 10 * [(0, 0)] + 10 * slow + [(SLOWEST_BYTES, 10)] + 10 * little:
+        wire.sending = (wire.sending[0] + confirmed, unsent)
+        timers.look()
+    assert not wire.aborted
 
 
 async def test_nothing_is_asked_of_a_transport_that_closes(
@@ -315,18 +341,6 @@ async def wire(timers: Timers) -> AsyncIterator[Wire]:
     await asyncio.sleep(0)
 
 
-async def test_of_an_answer_a_client_has_to_read_on(wire: Wire, timers: Timers) -> None:
-    wire.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    wire.unsent_bytes = 1000
-    wire.protocol.pause_writing()
-    wire.unsent_bytes = 999
-    assert timers.go_off() == [OPEN_PATIENCE_S]
-    wire.protocol.resume_writing()
-    assert timers.go_off() == []
-    wire.protocol.pause_writing()
-    assert timers.go_off() == [OPEN_PATIENCE_S] and wire.aborted
-
-
 @pytest.mark.parametrize("head", [b"GET /", b"GET / HTTP/1.1\r\nX-A: ", b"GET / HTTP/1.1\r\n"])
 async def test_a_head_without_end_is_refused(wire: Wire, head: bytes) -> None:
     wire.protocol.data_received(head)
@@ -348,3 +362,80 @@ async def test_bodies_and_further_requests_are_no_heads(wire: Wire) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
         assert wire.written.startswith(b"HTTP/1.1 200") and not wire.closed
+
+
+async def test_trailers_without_end_are_refused(wire: Wire) -> None:
+    wire.protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunks = b"1\r\na\r\n" * 50_000  # of which any number may come, however they are read
+    for start in range(0, len(chunks), 7_001):
+        wire.protocol.data_received(chunks[start : start + 7_001])
+    assert not wire.closed
+    wire.protocol.data_received(b"0\r\n")
+    sent = 0
+    while not wire.closed:
+        assert sent <= HEAD_BYTES
+        wire.protocol.data_received(b"A: b\r\n" * 150)
+        sent += 900
+
+
+async def test_a_head_begins_in_the_read_that_ends_a_body(wire: Wire) -> None:
+    wire.protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+    wire.protocol.data_received(bytes(100_000) + b"GET / HTTP/1.1\r\nHo")
+    wire.protocol.data_received(b"st: a\r\n\r\n")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert wire.written.count(b"HTTP/1.1 200") == 2 and not wire.closed
+
+
+@pytest.mark.parametrize(("number", "answered"), [(MOST_WAITING + 1, True), (10_000, False)])
+async def test_so_many_requests_may_wait(wire: Wire, number: int, answered: bool) -> None:
+    wire.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * number)
+    assert wire.closed != answered
+    assert len(wire.protocol.pipeline) <= MOST_WAITING
+    for _ in range(10 * number if answered else 0):
+        await asyncio.sleep(0)
+    assert wire.written.count(b"HTTP/1.1 200") == (number if answered else 0)
+
+
+class Large(asyncio.Protocol):
+    """Sends more than anybody's kernel keeps, and closes."""
+
+    def __init__(self, lost: asyncio.Event) -> None:
+        self._lost = lost
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._gate = Gate(cast(asyncio.Transport, transport), asyncio.get_running_loop())
+        self._gate.write(bytes(SENT_BYTES))
+        self._gate.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gate.lost()
+        self._lost.set()
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reads", "never reads"])
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_over_a_real_socket(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+    reads: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> int:
+        lost = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Large(lost), "127.0.0.1", 0)
+        client = socket.create_connection(server.sockets[0].getsockname())
+        client.setblocking(False)
+        received = 0
+        async with asyncio.timeout(60):
+            while reads and (data := await loop.sock_recv(client, 2**18)):
+                received += len(data)
+                await asyncio.sleep(0.01)  # so that all of it takes several looks
+            await lost.wait()
+        client.close()
+        server.close()
+        return received
+
+    monkeypatch.setattr(connections, "LOOK_S", 0.5)
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(run()) == (SENT_BYTES if reads else 0)
