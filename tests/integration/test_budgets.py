@@ -109,7 +109,7 @@ async def test_who_never_reads_is_cut_off(
         return any(peer.raddr and peer.raddr.port == port for peer in proxy.net_connections())
 
     async with bystander(application, PAUSE_S), Peak(application, "ProxyActor") as peak:
-        async with asyncio.timeout(60):  # seconds, as a rule
+        async with asyncio.timeout(60):
             await ask_for_much(application, connection)
         assert known_to_the_proxy()
         then(connection)
