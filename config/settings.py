@@ -204,6 +204,50 @@ class IngressSettings(Settings):
     event_log_capacity: int = Field(256, ge=3, description="Events kept of one generation.")
 
 
+class RecoverySettings(Settings):
+    """How work outlives the process it is in (docs/reliability.md). Times in seconds."""
+
+    max_moves: int = Field(
+        2,
+        ge=0,
+        description="Times that a picture may go to another replica of a stage after one was lost. "
+        "0: a lost replica fails its pictures.",
+    )
+    checkpoint_every_steps: int = Field(
+        5,
+        ge=1,
+        description="Maximum number of steps between two checkpoints of a picture; steps with a "
+        "preview have one as well. A picture with no more steps than this has none: it is made "
+        "again. The fused graph has none, as there is no other process to go on in.",
+    )
+    checkpoint_every_s: float = Field(
+        2, gt=0, description="Maximum time between two checkpoints, where steps are slow."
+    )
+    stage_wait_s: float = Field(
+        30,
+        gt=0,
+        description="Maximum wait of a new request for a stage that has no replica just now, "
+        "before HTTP 503. A picture that has begun waits until ingress.deadline_s.",
+    )
+    stall_s: float = Field(
+        5,
+        ge=5,
+        description="A replica that has work and makes no progress for so long, or for 20 times "
+        "its median tick where that is longer, has stalled: it is replaced, and its work goes to "
+        "another one.",
+    )
+    loading_s: float = Field(
+        900, gt=0, description="Maximum time for loading a model, before the replica is replaced."
+    )
+    compiling_s: float = Field(
+        900, gt=0, description="Maximum time for a call of the network that compiles."
+    )
+    recording_s: float = Field(120, gt=0, description="Maximum time for recording a CUDA graph.")
+    first_call_s: float = Field(
+        120, gt=0, description="Maximum time for the first call of a model with a new size."
+    )
+
+
 class RealtimeSettings(Settings):
     """Of a session: one WebSocket of /realtime or /ws."""
 
@@ -329,5 +373,6 @@ class AppSettings(Settings):
     image_codec: DecoderSettings = DecoderSettings()
     ingress: IngressSettings = IngressSettings()
     realtime: RealtimeSettings = RealtimeSettings()
+    recovery: RecoverySettings = RecoverySettings()
     access: AccessSettings = AccessSettings()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

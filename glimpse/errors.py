@@ -187,3 +187,11 @@ class StageLost(StageFailed):
     @property
     def message(self) -> str:
         return self.args[1] or f"The {self.stage} stage was lost in mid-picture; please try again."
+
+
+class StageStalled(StageLost):
+    """The replica is there, but stands still: its engine makes no step, or it does not answer."""
+
+    @property
+    def message(self) -> str:
+        return self.args[1] or f"The {self.stage} stage hung in mid-picture; please try again."

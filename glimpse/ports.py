@@ -45,11 +45,13 @@ class Job:
 class DenoiseOptions:
     """How a job is run; none of it changes the picture.
 
-    `emit_at`, `emit_denoised_at` and `emit_state_at` name steps, from 1: those that are told of,
-    with an estimate, with a state; the last always is. `resume_from` is a `state` of an earlier
-    run of the same job. `deadline_s` is what is left, in seconds. Jobs of one `session` go to the
-    same replica, for as long as there is that one. With `picture` the last step has the picture,
-    made by the TinyVAE, in place of latents.
+    Steps (counted from 1) that produce an event: `emit_at` without data, `emit_denoised_at` with
+    the denoised estimate, `emit_state_at` with a checkpoint. The last step always produces an
+    event. Where checkpoints are taken at all, a step that ends `emit_state_every_s` seconds after
+    the last checkpoint has one, too. `resume_from` is a `state` of an earlier run of the same job.
+    `deadline_s` is what is left, in seconds. Jobs of one `session` go to the same replica, for as
+    long as there is that one. With `picture` the last step has the picture, made by the TinyVAE, in
+    place of latents. Up to the step `alone_until` no other job is stepped beside this one.
     """
 
     priority: Priority
@@ -57,9 +59,11 @@ class DenoiseOptions:
     emit_at: frozenset[int] = frozenset()
     emit_denoised_at: frozenset[int] = frozenset()
     emit_state_at: frozenset[int] = frozenset()
+    emit_state_every_s: float | None = None
     resume_from: bytes | None = None
     session: str | None = None
     picture: PreviewSpec | None = None
+    alone_until: int = 0
 
     @property
     def told(self) -> frozenset[int]:
@@ -72,8 +76,8 @@ class StepEvent:
     """One step of one job is done. `step` counts from 1 to `steps`, the steps that are run.
 
     `denoised` is the clean estimate x0, there only where it was asked for; `state` a checkpoint,
-    likewise. The last step has `latents`, or the `picture`, and `denoise_s`, the seconds since the
-    first began.
+    likewise. The last step has `latents`, or the `picture`. `denoise_s`: seconds since the first
+    step of this run of the job began.
     """
 
     step: int
@@ -110,6 +114,8 @@ class TextEncoder(Stage, Protocol):
 
 
 class Denoiser(Stage, Protocol):
+    """`denoise` raises `StageLost` where its replica died, `StageStalled` where it stands still."""
+
     def denoise(
         self,
         job: Job,
