@@ -10,6 +10,7 @@ from deployments.access import refuse_exposure
 from deployments.ingress import Edge
 from glimpse.batches import Batches
 from glimpse.direct import TextEncoding
+from glimpse.failover import Failover
 from glimpse.ports import Stages
 from glimpse.torch_thread import TorchThread
 
@@ -19,7 +20,8 @@ class Fused(Edge):
         refuse_exposure(settings.access)
         thread = TorchThread(settings.denoiser.threads)
         self._stages = thread.call(_load, settings, thread)
-        super().__init__(settings, self._stages, key_limits)
+        # No other process has these stages: what is lost with this one is lost.
+        super().__init__(settings, self._stages, Failover(max_moves=0), key_limits)
 
     async def ping(self) -> dict[str, Any]:
         """The counters of all the stages."""

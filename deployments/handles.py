@@ -1,23 +1,34 @@
 """The ports over Ray handles. Every call is cancelled in `finally`: Serve itself passes on nothing
 but the end of an HTTP request."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from cachetools import LRUCache
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from deployments.failures import translated
-from deployments.references import KEPT_SESSIONS, Inputs, Reference, reference_to
+from deployments.references import KEPT_SESSIONS, Inputs, NotKept, Reference, reference_to
+from deployments.replicas import replicas_of
 from glimpse.errors import AccessUnavailable, GlimpseError, RateLimited
 from glimpse.key_limits import Lease
 from glimpse.keys import Limits
+from glimpse.meter import Meter
 from glimpse.ports import DenoiseOptions, Job, Latents, Picture, Stages, StepEvent
 from glimpse.request import PreviewSpec
 
 # Of a picture whose PNG, of noise, is surely below gRPC's limit of 4 MiB.
 MOST_PIXELS_BY_VALUE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """After how long a replica that does not answer counts as stalled, and who is told."""
+
+    stall_s: float
+    meter: Meter
 
 
 class _Handle:
@@ -29,35 +40,66 @@ class _Handle:
         self._by_value = handle.options(_by_reference=False)
         self._stage = stage
 
-    async def ping(self) -> dict[str, Any]:
-        counters: dict[str, Any] = await self._result(self._by_value.ping.remote())
-        return counters
-
-    async def _result(self, response: DeploymentResponse[Any]) -> Any:
+    async def _result(self, method: Any, *arguments: Any) -> Any:
+        response = method.remote(*arguments)
         try:
             with translated(self._stage):
                 return await response
         finally:
             response.cancel()
 
-    async def _reference(self, response: DeploymentResponse[Any], stage: str) -> Reference:
-        try:
-            with translated(stage):
-                return await reference_to(response)
-        finally:
-            response.cancel()
 
+class _Stage(_Handle):
+    """A call goes to no replica that stands still, and does not wait for one that comes to."""
 
-class RayTextEncoder(_Handle):
-    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Reference:
-        return await self._reference(
-            self._by_reference.encode.remote(request_id, prompt, negative_prompt), self._stage
-        )
-
-
-class RayDenoiser(_Handle):
-    def __init__(self, handle: DeploymentHandle, stage: str) -> None:
+    def __init__(self, handle: DeploymentHandle, stage: str, watch: Watch) -> None:
         super().__init__(handle, stage)
+        self._replicas = replicas_of(handle.app_name, handle.deployment_name)
+        self._replicas.stall_s = watch.stall_s
+        self._replicas.on_stall = lambda: watch.meter.stalled(stage)
+
+    async def ping(self) -> dict[str, Any]:
+        counters: dict[str, Any] = await self._result(self._by_value.ping)
+        return counters
+
+    async def present(self) -> None:
+        await self._replicas.until_present()
+
+    async def _result(self, method: Any, *arguments: Any, stage: str | None = None) -> Any:
+        async def value(response: DeploymentResponse[Any]) -> Any:
+            return await response
+
+        return await self._answered(value, method, *arguments, stage=stage)
+
+    async def _reference(self, method: Any, *arguments: Any, stage: str | None = None) -> Reference:
+        reference: Reference = await self._answered(reference_to, method, *arguments, stage=stage)
+        return reference
+
+    async def _answered(
+        self,
+        take: Callable[[DeploymentResponse[Any]], Awaitable[Any]],
+        method: Any,
+        *arguments: Any,
+        stage: str | None,
+    ) -> Any:
+        stage = stage or self._stage
+        await self._replicas.until_present()
+        with self._replicas.call(stage) as call, translated(stage):
+            response = call.send(method, *arguments)
+            try:
+                return await call.answer(take(response))
+            finally:
+                response.cancel()
+
+
+class RayTextEncoder(_Stage):
+    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Reference:
+        return await self._reference(self._by_reference.encode, request_id, prompt, negative_prompt)
+
+
+class RayDenoiser(_Stage):
+    def __init__(self, handle: DeploymentHandle, stage: str, watch: Watch) -> None:
+        super().__init__(handle, stage, watch)
         self._sent: LRUCache[str, Inputs] = LRUCache(KEPT_SESSIONS)  # by session, of the last job
 
     async def denoise(
@@ -67,53 +109,53 @@ class RayDenoiser(_Handle):
         image: Reference | None,
         options: DenoiseOptions,
     ) -> AsyncGenerator[StepEvent, None]:
-        inputs, handle = Inputs.of(conditioning, image), self._by_reference
-        kept, session = inputs.kept(), options.session
-        if session is not None:
-            small = job.width * job.height <= MOST_PIXELS_BY_VALUE
-            if small and self._sent.get(session) == kept:
-                inputs, handle = kept, self._by_value
-            handle = handle.options(session_id=session)
-        # One answer takes half the time of a stream of one.
-        told = self._stream if options.told else self._last
-        async with aclosing(told(handle, job, inputs, options)) as events:
-            async for event in events:
-                yield event
-        if session is not None:
-            self._sent[session] = kept
-
-    async def _last(
-        self, handle: DeploymentHandle, *arguments: Any
-    ) -> AsyncGenerator[StepEvent, None]:
-        yield await self._result(handle.denoise_to_the_end.remote(*arguments))
-
-    async def _stream(
-        self, handle: DeploymentHandle, *arguments: Any
-    ) -> AsyncGenerator[StepEvent, None]:
-        stream = handle.options(stream=True).denoise.remote(*arguments)
+        inputs, session = Inputs.of(conditioning, image), options.session
+        small = job.width * job.height <= MOST_PIXELS_BY_VALUE
+        kept = small and session is not None and self._sent.get(session) == inputs.kept()
         try:
-            with translated(self._stage):
-                async for event in stream:
+            async with aclosing(self._run(job, inputs, options, kept=kept)) as events:
+                async for event in events:
                     yield event
-        finally:
-            stream.cancel()
+        except NotKept:  # the session is with another replica since: nothing has been done yet
+            async with aclosing(self._run(job, inputs, options, kept=False)) as events:
+                async for event in events:
+                    yield event
+        if session is not None:
+            self._sent[session] = inputs.kept()
+
+    async def _run(
+        self, job: Job, inputs: Inputs, options: DenoiseOptions, *, kept: bool
+    ) -> AsyncGenerator[StepEvent, None]:
+        """With `kept` inputs that the session's replica has from the last job."""
+        handle = self._by_value if kept else self._by_reference
+        if options.session is not None:
+            handle = handle.options(session_id=options.session)
+        arguments = job, inputs.kept() if kept else inputs, options
+        # One answer takes half the time of a stream of one.
+        if not options.told:
+            yield await self._result(handle.denoise_to_the_end, *arguments)
+            return
+        await self._replicas.until_present()
+        with self._replicas.call(self._stage) as call, translated(self._stage):
+            stream = call.send(handle.options(stream=True).denoise, *arguments)
+            try:
+                while (event := await call.answer(anext(stream, None))) is not None:
+                    yield event
+            finally:
+                stream.cancel()
 
 
-class _ImageEncoder(_Handle):
+class _ImageEncoder(_Stage):
     async def encode(
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
     ) -> Reference:
-        return await self._reference(
-            self._by_reference.encode.remote(request_id, picture, width, height, mask),
-            "image_encode",
-        )
+        arguments = request_id, picture, width, height, mask
+        return await self._reference(self._by_reference.encode, *arguments, stage="image_encode")
 
 
 class RayPreviewDecoder(_ImageEncoder):
     async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
-        picture: Picture = await self._result(
-            self._by_value.decode.remote(request_id, denoised, spec)
-        )
+        picture: Picture = await self._result(self._by_value.decode, request_id, denoised, spec)
         return picture
 
 
@@ -123,24 +165,22 @@ class RayImageCodec(_ImageEncoder):
     ) -> Picture:
         # By reference: a large PNG can pass gRPC's limit.
         picture: Picture = await self._result(
-            self._by_reference.decode.remote(request_id, latents, picture_format, quality)
+            self._by_reference.decode, request_id, latents, picture_format, quality
         )
         return picture
 
 
 class RayKeyLimits(_Handle):
     async def enter(self, lease: Lease, limits: Limits) -> RateLimited | None:
-        refusal: RateLimited | None = await self._counted(
-            self._by_value.enter.remote(lease, limits)
-        )
+        refusal: RateLimited | None = await self._counted(self._by_value.enter, lease, limits)
         return refusal
 
     async def settle(self, held: Sequence[Lease], released: Sequence[Lease]) -> None:
-        await self._counted(self._by_value.settle.remote(held, released))
+        await self._counted(self._by_value.settle, held, released)
 
-    async def _counted(self, response: DeploymentResponse[Any]) -> Any:
+    async def _counted(self, method: Any, *arguments: Any) -> Any:
         try:
-            return await self._result(response)
+            return await self._result(method, *arguments)
         except GlimpseError:
             message = "Limits of keys cannot be checked; please try again."
             raise AccessUnavailable(message) from None
@@ -151,10 +191,11 @@ def stages(
     denoiser: DeploymentHandle,
     preview_decoder: DeploymentHandle,
     image_codec: DeploymentHandle,
+    watch: Watch,
 ) -> Stages:
     return Stages(
-        text_encoder=RayTextEncoder(text_encoder, "text_encode"),
-        denoiser=RayDenoiser(denoiser, "denoise"),
-        preview_decoder=RayPreviewDecoder(preview_decoder, "preview_decode"),
-        image_codec=RayImageCodec(image_codec, "image_decode"),
+        text_encoder=RayTextEncoder(text_encoder, "text_encode", watch),
+        denoiser=RayDenoiser(denoiser, "denoise", watch),
+        preview_decoder=RayPreviewDecoder(preview_decoder, "preview_decode", watch),
+        image_codec=RayImageCodec(image_codec, "image_decode", watch),
     )

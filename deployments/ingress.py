@@ -10,12 +10,15 @@ from config.settings import ROOT, AppSettings, RealtimeSettings
 from deployments import handles, http_server
 from deployments.access import access_options, refuse_exposure
 from glimpse import logs
+from glimpse.failover import Failover
 from glimpse.families import LATENT_FACTOR
+from glimpse.generation import Flow
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.service import Service
 from glimpse.key_limits import CountedHere, KeyLimits
 from glimpse.latent_rgb import LatentRGB
+from glimpse.meter import Unmetered
 from glimpse.ports import RoughPreviews, Stages
 from glimpse.request import Offer
 
@@ -24,7 +27,11 @@ logger = logging.getLogger("glimpse.ingress")
 
 class Edge:
     def __init__(
-        self, settings: AppSettings, stages: Stages, key_limits: DeploymentHandle | None
+        self,
+        settings: AppSettings,
+        stages: Stages,
+        failover: Failover,
+        key_limits: DeploymentHandle | None,
     ) -> None:
         logs.configure(settings.log_level)
         logger.info("settings: %s", settings.model_dump_json())
@@ -32,14 +39,23 @@ class Edge:
         self._settings = settings
         self._access = access_options(settings.access, _limits(settings, key_limits))
         self._service = Service(
-            stages,
+            Flow(
+                stages,
+                settings.ingress.deadline_s,
+                _rough_previews(settings),
+                failover,
+                failover.meter,
+            ),
             _offer(settings),
             max_pictures=settings.ingress.max_pictures,
             max_sessions=settings.realtime.max_sessions,
-            deadline_s=settings.ingress.deadline_s,
             event_log_capacity=settings.ingress.event_log_capacity,
-            rough=_rough_previews(settings),
+            stage_wait_s=settings.recovery.stage_wait_s,
         )
+
+    async def check_health(self) -> None:
+        """Serve sends requests to a replica once this has returned for the first time."""
+        await self._service.wait_for_stages()
 
     def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         ingress = self._settings.ingress
@@ -86,9 +102,17 @@ class Ingress(Edge):
         key_limits: DeploymentHandle | None,
     ) -> None:
         refuse_exposure(settings.access)
+        recovery, meter = settings.recovery, Unmetered()
+        watch = handles.Watch(recovery.stall_s, meter)
         super().__init__(
             settings,
-            handles.stages(text_encoder, denoiser, preview_decoder, image_codec),
+            handles.stages(text_encoder, denoiser, preview_decoder, image_codec, watch),
+            Failover(
+                max_moves=recovery.max_moves,
+                checkpoint_every_steps=recovery.checkpoint_every_steps,
+                checkpoint_every_s=recovery.checkpoint_every_s,
+                meter=meter,
+            ),
             key_limits,
         )
 

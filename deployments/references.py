@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from ray.serve.handle import DeploymentResponse
 
 from deployments.failures import translated
-from glimpse.errors import StageLost
+from glimpse.errors import GlimpseError
 
 Reference: TypeAlias = list[Any]
 """One `ray.ObjectRef`, in a list."""
@@ -36,6 +36,10 @@ class Inputs:
 
     def kept(self) -> "Inputs":
         return replace(self, references=None)
+
+
+class NotKept(GlimpseError):
+    """A denoiser was named inputs that it does not have: another one was the session's before."""
 
 
 KEPT_SESSIONS = 256  # whose inputs a denoiser keeps; those of SDXL are a megabyte
@@ -62,13 +66,13 @@ class KeptInputs:
     async def take(self, inputs: Inputs, session: str | None) -> tuple[Any, Any]:
         """The values of both.
 
-        Raises what the encoders raised, or `StageLost` where a value is gone, or is not kept here:
-        another replica may have been the session's. Either way the flow has it made again.
+        Raises what the encoders raised, or `StageLost` where a value is gone and has to be made
+        again, or `NotKept`.
         """
         if inputs.references is None:
             kept, conditioning, image = self._of_session.get(session or "", (None, None, None))
             if kept != inputs:
-                raise StageLost("text_encode")
+                raise NotKept
             return conditioning, image
         of_text, of_image = inputs.references
         conditioning = await take(of_text, "text_encode")

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
 JPEG_AT_ONCE = 2**16
 
 
-class TextEncoding:
+class _Here:
+    """A stage of this process is always present."""
+
+    async def present(self) -> None:
+        return
+
+
+class TextEncoding(_Here):
     """A `TextEncoder` with a cache by text. `embed` is the encoder for one text; what is asked of
     it at the same time is for whoever made it to put together."""
 
@@ -66,7 +73,7 @@ class TextEncoding:
         return embedding
 
 
-class Denoising:
+class Denoising(_Here):
     """A `Denoiser`, with a TinyVAE beside it for the pictures that it makes itself."""
 
     def __init__(self, engine: "Engine", decoder: "PreviewDecoding") -> None:
@@ -92,7 +99,7 @@ class Denoising:
                     yield event
 
 
-class PreviewDecoding:
+class PreviewDecoding(_Here):
     """A `PreviewDecoder`. Estimates of one size that wait are decoded in one call, up to so many
     pixels of pictures."""
 
@@ -118,7 +125,7 @@ class PreviewDecoding:
             return await self._encodes.run(images)
 
 
-class ImageCoding:
+class ImageCoding(_Here):
     """An `ImageCodec`. Latents of one size that wait are decoded in one call, up to so many pixels
     of pictures; input pictures are encoded one by one."""
 

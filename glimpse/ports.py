@@ -106,6 +106,10 @@ class Stage(Protocol):
         """Answers once the stage can work, with its counters."""
         ...
 
+    async def present(self) -> None:
+        """Returns once there is a replica that takes work; mostly at once."""
+        ...
+
 
 class TextEncoder(Stage, Protocol):
     async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Opaque:

@@ -20,5 +20,6 @@ def key_limits(settings: AppSettings) -> Application | None:
         num_replicas=1,
         max_ongoing_requests=1000,
         health_check_period_s=1,
+        max_surge_percent=100,
         ray_actor_options={"num_cpus": 0.01},
     ).bind(settings)

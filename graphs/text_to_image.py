@@ -12,21 +12,24 @@ from deployments.image_codec import ImageCodec
 from deployments.ingress import Ingress
 from deployments.preview_decoder import PreviewDecoder
 from deployments.text_encoder import TextEncoder
+from graphs import lifecycle
 from graphs.key_limits import key_limits
 
-BY_SESSION = RequestRouterConfig(
-    request_router_class="deployments.session_router.SessionRouter",
+ROUTER = RequestRouterConfig(
+    request_router_class="deployments.stage_router.StageRouter",
     request_router_kwargs={"num_fallback_replicas": 2},  # asked next where the first is full
 )
 
 
 def build(settings: AppSettings) -> Application:
     """Replicas, resources and autoscaling of each are in the serve config, by deployment name."""
-    return serve.deployment(serve.ingress()(Ingress), name="Ingress").bind(
+    stage = {"request_router_config": ROUTER, **lifecycle.of_stages(settings)}
+    edge = lifecycle.of_edges(settings)
+    return serve.deployment(serve.ingress()(Ingress), name="Ingress", **edge).bind(
         settings,
-        text_encoder=serve.deployment(TextEncoder).bind(settings),
-        denoiser=serve.deployment(Denoiser, request_router_config=BY_SESSION).bind(settings),
-        preview_decoder=serve.deployment(PreviewDecoder).bind(settings),
-        image_codec=serve.deployment(ImageCodec).bind(settings),
+        text_encoder=serve.deployment(TextEncoder, **stage).bind(settings),
+        denoiser=serve.deployment(Denoiser, **stage).bind(settings),
+        preview_decoder=serve.deployment(PreviewDecoder, **stage).bind(settings),
+        image_codec=serve.deployment(ImageCodec, **stage).bind(settings),
         key_limits=key_limits(settings),
     )

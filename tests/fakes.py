@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from glimpse.errors import StageLost
+from glimpse.failover import Failover
+from glimpse.generation import Flow
+from glimpse.meter import Unmetered
 from glimpse.ports import (
     DenoiseOptions,
     Job,
@@ -62,11 +66,16 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class FakeStage:
-    """`unreachable` is what a ping raises; a ping waits while `silent`."""
+    """`unreachable` is what a ping raises; a ping waits while `silent`. It has a replica while
+    `there` is set."""
 
     def __init__(self) -> None:
         self.unreachable: Exception | None = None
         self.silent = False
+        self.there = _opened()
+
+    async def present(self) -> None:
+        await self.there.wait()
 
     async def ping(self) -> dict[str, Any]:
         if self.unreachable is not None:
@@ -83,6 +92,7 @@ class FakeTextEncoder(FakeStage):
         super().__init__()
         self.texts: list[tuple[str, str | None]] = []
         self.error: Exception | None = None
+        self.losses: list[StageLost] = []  # raised by the next calls, one each
         self.open = 0
         self.gate = _opened()
 
@@ -91,6 +101,8 @@ class FakeTextEncoder(FakeStage):
         self.open += 1
         try:
             await self.gate.wait()
+            if self.losses:
+                raise self.losses.pop(0)
             if self.error is not None:
                 raise self.error
             return "conditioning"
@@ -99,15 +111,20 @@ class FakeTextEncoder(FakeStage):
 
 
 class FakeDenoiser(FakeStage):
-    """The latents of a job are full of its seed, its estimates of the number of the step."""
+    """The latents of a job are full of its seed, its estimates of the number of the step; its
+    checkpoints name the step that they were taken at."""
 
     def __init__(self) -> None:
         super().__init__()
         self.errors: dict[int, Exception] = {}  # raised in place of a step
+        self.losses: list[tuple[int, StageLost]] = []  # raised in place of a step, one a run
+        self.resumed_from: list[int] = []  # the step of the checkpoint of each run; 0: of none
+        self.options: list[DenoiseOptions] = []
         self.cancels_itself_at: int | None = None
         self.lost_once: Exception | None = None  # raised at the start of the next job alone
         self.last_step: int | None = None  # after which the stream ends, with nothing made
         self.step_s = 0.0
+        self.step_says_s = 0.0  # the time that it says a step took
         self.jobs: list[Job] = []
         self.emit_denoised_at: list[frozenset[int]] = []
         self.priorities: list[Priority] = []
@@ -137,13 +154,15 @@ class FakeDenoiser(FakeStage):
         self.sessions.append(options.session)
         self.deadlines_s.append(options.deadline_s)
         self.given.append((conditioning, image))
+        self.options.append(options)
+        self.resumed_from.append(0 if options.resume_from is None else int(options.resume_from))
         if self.lost_once is not None:
             lost, self.lost_once = self.lost_once, None
             raise lost
         steps = job.num_inference_steps
         if image is not None:
             steps = int(steps * job.strength)
-        step = 0
+        step = self.resumed_from[-1]
         self.open += 1
         try:
             while step != steps and step != self.last_step:
@@ -153,6 +172,8 @@ class FakeDenoiser(FakeStage):
                     raise asyncio.CancelledError
                 if step + 1 in self.errors:
                     raise self.errors[step + 1]
+                if self.losses and self.losses[0][0] == step + 1:
+                    raise self.losses.pop(0)[1]
                 step += 1
                 self.steps_run += 1
                 if step != steps and step not in options.told:
@@ -161,9 +182,11 @@ class FakeDenoiser(FakeStage):
                     step,
                     steps,
                     denoised=_full(step) if step in options.emit_denoised_at else None,
+                    state=str(step).encode() if step in options.emit_state_at else None,
+                    denoise_s=self.step_says_s * (step - self.resumed_from[-1]),
                 )
                 if step == steps:
-                    event = replace(event, denoise_s=0.0, **_made(job, options))
+                    event = replace(event, **_made(job, options))
                 yield event
         except (GeneratorExit, asyncio.CancelledError):
             if step != steps:
@@ -219,6 +242,7 @@ class FakeImageCodec(FakeStage):
     def __init__(self) -> None:
         super().__init__()
         self.decode_error: Exception | None = None
+        self.losses: list[StageLost] = []  # raised by the next decodings, one each
         self.encode_error: Exception | None = None
         self.encoded: list[tuple[bytes, int, int]] = []
         self.masks: list[bytes | None] = []
@@ -241,6 +265,8 @@ class FakeImageCodec(FakeStage):
         self.open += 1
         try:
             await self._gates[seed].wait()
+            if self.losses:
+                raise self.losses.pop(0)
             if self.decode_error is not None:
                 raise self.decode_error
             data = f"picture {seed}".encode()
@@ -265,6 +291,16 @@ class FakeImageCodec(FakeStage):
 
 class FakeStages:
     """All of them, by name; `ports` is what the flow takes."""
+
+    def flow(
+        self,
+        *,
+        deadline_s: float = 5,
+        rough: RoughPreviews | None = None,
+        failover: Failover | None = None,
+    ) -> Flow:
+        """Over these stages; without failover, lost work fails."""
+        return Flow(self.ports, deadline_s, rough, failover or Failover(max_moves=0), Unmetered())
 
     def __init__(self) -> None:
         self.text_encoder = FakeTextEncoder()

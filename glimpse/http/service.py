@@ -10,9 +10,9 @@ from typing import Any
 from glimpse import generation, logs
 from glimpse.errors import GlimpseError, NotReady, Overloaded
 from glimpse.event_log import EventLog
-from glimpse.generation import SessionMemory
+from glimpse.generation import Flow, SessionMemory
 from glimpse.pictures import READERS, check_input
-from glimpse.ports import Priority, RoughPreviews, Stage, Stages
+from glimpse.ports import Priority, Stage
 from glimpse.request import GenerationRequest, Offer, parse_request
 
 logger = logging.getLogger(__name__)
@@ -26,28 +26,28 @@ class Service:
 
     def __init__(
         self,
-        stages: Stages,
+        flow: Flow,
         offer: Offer,
         *,
         max_pictures: int,
         max_sessions: int,
-        deadline_s: float,
         event_log_capacity: int,
-        rough: RoughPreviews | None,
+        stage_wait_s: float,
     ) -> None:
-        self._stages = stages
+        self._flow = flow
         self.offer = offer
         self._max_pictures = max_pictures
-        self._deadline_s = deadline_s
         self._event_log_capacity = event_log_capacity
-        self._rough = rough
+        self._stage_wait_s = stage_wait_s
         self._max_sessions = max_sessions
         self._running = 0
         self._sessions = 0
         self.ready = False
 
     async def wait_for_stages(self) -> None:
-        """Returns once every stage has answered; until then nothing is admitted."""
+        """Returns once every stage has answered, once; until then nothing is admitted."""
+        if self.ready:
+            return
         for name, stage in self._named_stages().items():
             while not await self._answers(name, stage):
                 await asyncio.sleep(RETRY_S)
@@ -78,12 +78,31 @@ class Service:
         return True
 
     def _named_stages(self) -> dict[str, Stage]:
+        stages = self._flow.stages
         return {
-            "text_encoder": self._stages.text_encoder,
-            "denoiser": self._stages.denoiser,
-            "preview_decoder": self._stages.preview_decoder,
-            "image_codec": self._stages.image_codec,
+            "text_encoder": stages.text_encoder,
+            "denoiser": stages.denoiser,
+            "preview_decoder": stages.preview_decoder,
+            "image_codec": stages.image_codec,
         }
+
+    async def _present(self, request: GenerationRequest) -> None:
+        """Waits for the stages that a picture needs, where one has no replica just now.
+
+        Raises `NotReady` where one stays away for too long.
+        """
+        needed = ["text_encoder", "denoiser"]
+        if request.full_quality:
+            needed.append("image_codec")
+        elif request.image is not None:
+            needed.append("preview_decoder")
+        named = self._named_stages()
+        try:
+            async with asyncio.timeout(self._stage_wait_s):
+                for name in needed:
+                    await named[name].present()
+        except TimeoutError:
+            raise NotReady(f"The {name} is being replaced; please try again shortly.") from None
 
     async def parse(self, fields: Mapping[str, Any]) -> GenerationRequest:
         """The request in a client's fields. Raises `InvalidRequest`."""
@@ -107,7 +126,7 @@ class Service:
         """
         self._check_ready()
         if self._sessions >= self._max_sessions:
-            raise Overloaded("There are as many sessions as there may be; please try again later.")
+            raise Overloaded("Too many open sessions; please try again later.")
         self._sessions += 1
         try:
             yield SessionMemory(uuid.uuid4().hex)
@@ -128,25 +147,22 @@ class Service:
         if places and self._running + places > self._max_pictures:
             raise Overloaded("Every place is taken; please try again in a moment.")
         self._running += places
+        try:
+            await self._present(request)
+        except BaseException:
+            self._leave(places)
+            raise
         log = EventLog(self._event_log_capacity)
         with logs.request_id(request.request_id):
             run = asyncio.create_task(
-                generation.run(
-                    request,
-                    log,
-                    self._stages,
-                    priority=priority,
-                    deadline_s=self._deadline_s,
-                    rough=self._rough,
-                    session=session,
-                )
+                generation.run(request, log, self._flow, priority=priority, session=session)
             )
         run.add_done_callback(lambda _: self._leave(places))
         try:
             yield log
         finally:
             run.cancel()
-            await asyncio.wait([run])
+            await _end_of(run)
 
     def _check_ready(self) -> None:
         if not self.ready:
@@ -154,3 +170,16 @@ class Service:
 
     def _leave(self, pictures: int) -> None:
         self._running -= pictures
+
+
+async def _end_of(task: asyncio.Task[None]) -> None:
+    """Waits for a task that was cancelled. Whoever waits may be cancelled meanwhile, and waits on:
+    what comes after must not begin beside what is still ending."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError

@@ -69,6 +69,7 @@ class Session:
         self._arrived.set()
         if self._max_buffering == 1 and self._overtakable:
             assert self._making is not None
+            self._overtakable = False  # a second time would interrupt its ending
             self._making.cancel()
 
     def tell(self, error: GlimpseError, request_id: str | None) -> None:

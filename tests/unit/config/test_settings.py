@@ -71,12 +71,3 @@ def test_every_application_of_ours_can_make_rough_previews(path: Path) -> None:
     for application in load_serve_config(path).applications:
         model = AppSettings.model_validate(application.args).model
         assert model.read_latent_rgb() is not None
-
-
-@pytest.mark.parametrize("path", serve_config_paths(), ids=lambda path: path.stem)
-def test_no_replica_is_stopped_sooner_than_a_generation_may_take(path: Path) -> None:
-    for application in load_serve_config(path).applications:
-        settings = AppSettings.model_validate(application.args)
-        for deployment in application.deployments:
-            patience = deployment.graceful_shutdown_timeout_s or 0
-            assert patience >= settings.ingress.deadline_s, deployment.name

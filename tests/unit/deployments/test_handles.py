@@ -5,8 +5,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deployments.handles import MOST_PIXELS_BY_VALUE, RayDenoiser
-from deployments.references import Reference
+import pytest
+
+from deployments.handles import MOST_PIXELS_BY_VALUE, RayDenoiser, Watch
+from deployments.references import NotKept, Reference
+from deployments.replicas import replicas_of
+from glimpse.meter import Unmetered
 from glimpse.ports import DenoiseOptions, Job, Priority, StepEvent
 
 JOB = Job("j", 128, 128, 4, 4.5, 7, "euler", 1.0)
@@ -26,18 +30,24 @@ def reference() -> Reference:
 class Response(asyncio.Future[StepEvent]):
     """Of one answer, or of a stream of one."""
 
-    def __aiter__(self) -> Any:
-        return self._events()
+    taken = False
 
-    async def _events(self) -> Any:
-        yield await self
+    async def __anext__(self) -> StepEvent:
+        if self.taken:
+            raise StopAsyncIteration
+        self.taken = True
+        return await self
 
 
 @dataclass(frozen=True)
 class Handle:
     """Remembers its calls: with which options, of which method, and what was sent."""
 
+    app_name = "test"
+    deployment_name = "Handles"
+
     calls: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)  # of the next calls, one each
     chosen: dict[str, Any] = field(default_factory=dict)
     method: str = ""
 
@@ -50,7 +60,10 @@ class Handle:
     def remote(self, job: Job, inputs: Any, options: DenoiseOptions) -> Response:
         self.calls.append((self.chosen, self.method, inputs))
         response = Response()
-        response.set_result(LAST)
+        if self.failures:
+            response.set_exception(self.failures.pop(0))
+        else:
+            response.set_result(LAST)
         return response
 
 
@@ -62,7 +75,12 @@ async def run(denoiser: RayDenoiser, text: Reference, job: Job = JOB, **changes:
 
 def made() -> tuple[Any, RayDenoiser]:
     handle: Any = Handle()
-    return handle, RayDenoiser(handle, "denoise")
+    replicas_of("test", "Handles").update({"a": healthy})
+    return handle, RayDenoiser(handle, "denoise", Watch(5, Unmetered()))
+
+
+async def healthy() -> None:
+    return
 
 
 async def test_a_sessions_next_job_with_the_same_text_goes_by_value() -> None:
@@ -106,3 +124,28 @@ async def test_only_what_has_more_to_tell_than_its_end_is_a_stream() -> None:
     [(one, one_method, _), (stream, stream_method, _)] = handle.calls
     assert "stream" not in one and one_method == "denoise_to_the_end"
     assert stream["stream"] and stream_method == "denoise"
+
+
+async def test_inputs_that_the_sessions_replica_does_not_have_are_sent_and_nothing_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After a session moved. No encoder is asked again for it, and no stage called lost."""
+    handle, denoiser = made()
+    text = reference()
+    await run(denoiser, text, session="s")
+    handle.failures.append(NotKept())
+    await run(denoiser, text, session="s")
+    assert [inputs.references is None for *_, inputs in handle.calls] == [False, True, False]
+    assert caplog.records == []
+
+
+async def test_a_call_waits_until_there_is_a_replica() -> None:
+    handle, denoiser = made()
+    replicas_of("test", "Handles").update({})
+    running = asyncio.create_task(run(denoiser, reference()))
+    await asyncio.sleep(0.01)
+    assert handle.calls == []
+    replicas_of("test", "Handles").update({"b": healthy})
+    async with asyncio.timeout(5):
+        await running
+    assert len(handle.calls) == 1

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployments.references import KEPT_SESSIONS, Inputs, KeptInputs, Reference
-from glimpse.errors import StageLost
+from deployments.references import KEPT_SESSIONS, Inputs, KeptInputs, NotKept, Reference
 
 
 class Ref(asyncio.Future[Any]):
@@ -29,15 +28,15 @@ async def test_what_a_session_sent_last_is_there_by_its_name() -> None:
     assert await kept.take(inputs.kept(), "s") == ("text", "image")
 
 
-async def test_what_is_not_there_is_lost_to_the_flow() -> None:
+async def test_what_is_not_there_is_asked_for() -> None:
     first, second = Inputs.of(reference("one"), None), Inputs.of(reference("two"), None)
     kept = KeptInputs()
-    with pytest.raises(StageLost):
+    with pytest.raises(NotKept):
         await kept.take(first.kept(), "s")
     await kept.take(first, "s")
     await kept.take(second, "s")
     for inputs, session in ((first, "s"), (second, "another"), (second, None)):
-        with pytest.raises(StageLost):
+        with pytest.raises(NotKept):
             await kept.take(inputs.kept(), session)
     assert await kept.take(second.kept(), "s") == ("two", None)
 
@@ -46,6 +45,6 @@ async def test_of_many_sessions_the_latest_are_kept() -> None:
     inputs, kept = Inputs.of(reference("text"), None), KeptInputs()
     for session in range(KEPT_SESSIONS + 1):
         await kept.take(inputs, str(session))
-    with pytest.raises(StageLost):
+    with pytest.raises(NotKept):
         await kept.take(inputs.kept(), "0")
     assert await kept.take(inputs.kept(), "1") == ("text", None)

@@ -10,6 +10,7 @@ import pytest
 from glimpse import generation
 from glimpse.errors import DeadlineExceeded, GlimpseError, Overloaded, StageFailed, StageLost
 from glimpse.event_log import Accepted, Cancelled, Event, EventLog, Failed, Final, Preview, Step
+from glimpse.failover import Failover
 from glimpse.ports import Latents, Picture, Priority, RoughPreviews
 from glimpse.request import MAX_SEED, GenerationRequest, PreviewSpec
 from tests.fakes import FakeStages, make_request, rough_previews, until
@@ -24,17 +25,12 @@ class Run:
         request: GenerationRequest,
         deadline_s: float = 5,
         rough: RoughPreviews | None = None,
+        failover: Failover | None = None,
     ) -> None:
         self.log = EventLog(100)
+        flow = stages.flow(deadline_s=deadline_s, rough=rough, failover=failover)
         self.task = asyncio.create_task(
-            generation.run(
-                request,
-                self.log,
-                stages.ports,
-                priority=Priority.INTERACTIVE,
-                deadline_s=deadline_s,
-                rough=rough,
-            )
+            generation.run(request, self.log, flow, priority=Priority.INTERACTIVE)
         )
 
     async def events(self) -> list[Event]:
@@ -292,16 +288,33 @@ async def test_a_picture_that_is_ready_does_not_wait_for_a_rough_preview() -> No
     go_on.set()
 
 
-async def test_a_rough_preview_that_cannot_be_made_is_a_failure_and_not_passed_over() -> None:
+@pytest.mark.parametrize("failure", [ValueError("4 channels, not 16"), TimeoutError("secret")])
+@pytest.mark.parametrize("roughly", [False, True])
+async def test_no_failure_of_a_preview_costs_more_than_that_preview(
+    failure: Exception, roughly: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is raised, by the decoder or by the rough map: foreseen or not."""
+
     def decode(denoised: Latents, spec: PreviewSpec) -> Picture:
-        raise ValueError("4 channels, not 16")
+        raise failure
 
     stages = FakeStages()
-    stages.preview_decoder.error = StageLost("preview_decode")
-    stages.denoiser.hold(2)
-    failed = (await Run(stages, make_request(), rough=RoughPreviews(decode, 5)).events())[-1]
-    assert isinstance(failed, Failed)
-    assert failed.error.code == "internal_error"
+    stages.preview_decoder.error = StageLost("preview_decode") if roughly else failure
+    gates = [stages.denoiser.hold(step) for step in (2, 3, 4)]
+    run = Run(stages, make_request(), rough=RoughPreviews(decode, 5) if roughly else None)
+    for count, gate in enumerate(gates, start=1):
+        await until(lambda count=count: caplog.text.count("is lost\n") == count)  # type: ignore[misc]
+        if count == 2:
+            stages.preview_decoder.error = None
+        gate.set()
+        if count == 2:
+            await until(lambda: run.shown() == [b"preview 3"])
+            break
+    gates[2].set()
+    final = (await run.events())[-1]
+    assert isinstance(final, Final)
+    assert final.previews_late == 2
+    assert final.pictures[0].data == b"picture 7"
 
 
 async def test_what_was_lost_with_its_encoder_is_encoded_again() -> None:

@@ -48,16 +48,16 @@ class Server:
         realtime: RealtimeOptions = REALTIME,
         access: AccessOptions = ANYBODY,
         max_body_bytes: int = 1000,
+        stage_wait_s: float = 5,
     ) -> None:
         self.stages = FakeStages()
         self.service = Service(
-            self.stages.ports,
+            self.stages.flow(deadline_s=deadline_s, rough=rough),
             OFFER,
             max_pictures=max_pictures,
             max_sessions=2,
-            deadline_s=deadline_s,
             event_log_capacity=100,
-            rough=rough,
+            stage_wait_s=stage_wait_s,
         )
         self.service.ready = ready
         options = AppOptions(

@@ -1,0 +1,229 @@
+"""The replicas of a stage as this process sees them: which are there, and which stand still.
+
+Serve takes a replica out of routing when it dies or has failed three health checks. Until then a
+process that is stopped, or whose torch thread hangs, keeps its calls waiting and is sent new ones.
+So while calls are open their replicas are checked from here as well. One that fails, or does not
+answer for `stall_s`, is a suspect: its calls are given up, and it gets no other one as long as it
+is a suspect and another replica is there.
+"""
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
+
+from ray.exceptions import RayActorError
+
+from glimpse.errors import StageLost, StageStalled
+
+T = TypeVar("T")
+
+logger = logging.getLogger("glimpse.replicas")
+
+LOOK_EVERY_S = 0.5
+CHECK_EVERY_S = 1.0
+LOOK_FOR_REPLICA_EVERY_S = 0.05
+
+Check: TypeAlias = Callable[[], Awaitable[object]]
+"""The health check of a replica. Raises `RayActorError` where its process is gone."""
+
+
+class Call:
+    """One call of a stage; `replica` is set when it is sent to one."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._waiting: asyncio.Timeout | None = None
+        self._given_up = False
+        self.replica: str | None = None
+
+    def send(self, method: Any, *arguments: Any) -> Any:
+        """`method.remote()`; the router will tell to which replica it goes."""
+        token = _being_sent.set(self)
+        try:
+            return method.remote(*arguments)
+        finally:
+            _being_sent.reset(token)
+
+    async def answer(self, awaitable: Awaitable[T]) -> T:
+        """Raises `StageStalled` when the call is given up."""
+        if self._given_up:
+            raise StageStalled(self._stage)
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                return await awaitable
+        except TimeoutError:
+            if not self._given_up:
+                raise
+            raise StageStalled(self._stage) from None
+        finally:
+            self._waiting = None
+
+    def give_up(self) -> None:
+        if self._given_up:
+            return
+        self._given_up = True
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time())
+
+
+# Serve routes a call in a copy of its caller's context.
+_being_sent: contextvars.ContextVar[Call | None] = contextvars.ContextVar("call", default=None)
+
+
+def sent_to(replica: str) -> None:
+    """For the router: the call that it routes in this context goes to that replica."""
+    call = _being_sent.get()
+    if call is not None:
+        call.replica = replica
+
+
+class _Watched:
+    """A replica that is being checked. Silence counts only as far as this process saw it: at most
+    two looks for each look, so that one that was itself suspended does not blame others."""
+
+    def __init__(self) -> None:
+        self.silent_s = 0.0
+        self.check: asyncio.Task[object] | None = None
+        self.due_s = 0.0  # until the next check
+
+    def look(self, check: Check, passed_s: float) -> Exception | None | bool:
+        """True: healthy. An exception: what the check raised. None: no answer yet."""
+        self.due_s -= passed_s
+        if self.check is None:
+            if self.due_s <= 0:
+                self.check = asyncio.create_task(_of(check), context=contextvars.Context())
+                self.due_s = CHECK_EVERY_S
+            return None
+        if not self.check.done():
+            self.silent_s += passed_s
+            return None
+        done, self.check = self.check, None
+        failure = done.exception()
+        if failure is None:
+            self.silent_s = 0.0
+            return True
+        assert isinstance(failure, Exception)
+        return failure
+
+    def close(self) -> None:
+        if self.check is not None:
+            self.check.cancel()
+
+
+async def _of(check: Check) -> object:
+    return await check()
+
+
+class Replicas:
+    """Of one deployment. The router, which fills it in, may run on another thread."""
+
+    def __init__(self, deployment: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._deployment = deployment
+        self._clock = clock
+        self._there: Mapping[str, Check] = {}  # replaced as a whole, never changed
+        self._suspects: frozenset[str] = frozenset()
+        self._calls: set[Call] = set()
+        self._watching: asyncio.Task[None] | None = None
+        self.stall_s = 5.0
+        self.on_stall: Callable[[], None] = lambda: None
+
+    # For the router:
+
+    def update(self, there: Mapping[str, Check]) -> None:
+        self._there = there
+
+    def trusted(self, replicas: list[Any], name: Callable[[Any], str]) -> list[Any]:
+        """The replicas without suspects; all where they are all suspects."""
+        suspects = self._suspects
+        return [each for each in replicas if name(each) not in suspects] or replicas
+
+    # For those that call:
+
+    @property
+    def present(self) -> bool:
+        return not self._there.keys() <= self._suspects
+
+    async def until_present(self) -> None:
+        """Returns once a replica is there that is no suspect."""
+        while not self.present:
+            await asyncio.sleep(LOOK_FOR_REPLICA_EVERY_S)
+
+    @contextmanager
+    def call(self, stage: str) -> Iterator[Call]:
+        """A call, watched until the block is left. A replica that it loses becomes a suspect."""
+        call = Call(stage)
+        self._calls.add(call)
+        self._watch()
+        try:
+            yield call
+        except StageLost as lost:
+            if lost.stage == stage and call.replica is not None:
+                self._suspect(call.replica)
+            raise
+        finally:
+            self._calls.discard(call)
+
+    def _suspect(self, replica: str) -> None:
+        self._suspects |= {replica}
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._watching is None:
+            # In a context of its own: what is called in a request's is cancelled with the request.
+            self._watching = asyncio.create_task(
+                self._until_nothing_is_open(), context=contextvars.Context()
+            )
+
+    async def _until_nothing_is_open(self) -> None:
+        watched: dict[str, _Watched] = {}
+        try:
+            looked = self._clock()
+            while self._calls or self._suspects:
+                await asyncio.sleep(LOOK_EVERY_S)
+                now = self._clock()
+                self._look(watched, min(now - looked, 2 * LOOK_EVERY_S))
+                looked = now
+        finally:
+            for each in watched.values():
+                each.close()
+            self._watching = None
+
+    def _look(self, watched: dict[str, _Watched], passed_s: float) -> None:
+        there = self._there
+        self._suspects &= there.keys()
+        busy = {call.replica for call in self._calls if call.replica is not None}
+        wanted = (busy | self._suspects) & there.keys()
+        for gone in watched.keys() - wanted:
+            watched.pop(gone).close()
+        for replica in wanted:
+            state = watched.setdefault(replica, _Watched())
+            found = state.look(there[replica], passed_s)
+            if found is True:
+                self._suspects -= {replica}
+            elif isinstance(found, RayActorError):
+                self._suspects |= {replica}  # its calls fail by themselves
+            elif found is not None:
+                self._stalled(replica, f"its health check fails: {found}")
+            elif state.silent_s >= self.stall_s:
+                self._stalled(replica, f"it has not answered for {state.silent_s:.1f} s")
+
+    def _stalled(self, replica: str, why: str) -> None:
+        calls = [call for call in self._calls if call.replica == replica]
+        if replica not in self._suspects:
+            logger.warning("replica %s of %s has stalled: %s", replica, self._deployment, why)
+            self.on_stall()
+        self._suspects |= {replica}
+        for call in calls:
+            call.give_up()
+
+
+_of_deployment: dict[tuple[str, str], Replicas] = {}
+
+
+def replicas_of(application: str, deployment: str) -> Replicas:
+    """The ones of this process, which its routers and its handles share."""
+    return _of_deployment.setdefault((application, deployment), Replicas(deployment))

@@ -1,0 +1,142 @@
+"""Work that outlives the replica it was on: how often it may move, and what is tried alone."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from glimpse.errors import StageFailed, StageLost, StageStalled
+from glimpse.meter import Meter, Unmetered
+
+logger = logging.getLogger(__name__)
+
+ALONE_FROM = 2
+"""Losses of one piece of work after which it is a suspect, and is tried without company."""
+
+
+class Trials:
+    """Suspects, one at a time: work that has lost two replicas and may be what ended them.
+
+    Whoever loses a replica beside a trial that ended it is innocent, and its move does not count.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._stage: str | None = None  # the one that a suspect is being tried on
+        self._convicted_at: dict[str, float] = {}  # by stage; monotonic
+
+    async def begin(self, stage: str) -> None:
+        """Waits for the trials before."""
+        await self._lock.acquire()
+        self._stage = stage
+
+    def end(self, stage: str, *, convicted: bool) -> None:
+        if convicted:
+            self._convicted_at[stage] = time.monotonic()
+        self._stage = None
+        self._lock.release()
+
+    def excuse(self, stage: str, began: float) -> bool:
+        """Whether a loss of work that began then is put down to a trial."""
+        return stage == self._stage or began < self._convicted_at.get(stage, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """What work may do when its replica is lost: go to another one, `max_moves` times.
+
+    A checkpoint is taken every so many steps, and at the latest every so many seconds; None: no
+    checkpoints, work that is moved begins anew. `trials` are shared by all work of a process.
+    """
+
+    max_moves: int
+    checkpoint_every_steps: int | None = None
+    checkpoint_every_s: float | None = None
+    meter: Meter = field(default_factory=Unmetered)
+    trials: Trials = field(default_factory=Trials)
+
+    def checkpoint_steps(self, steps: int, previews: frozenset[int]) -> frozenset[int]:
+        """The steps (from 1) after which a job has a checkpoint: those with a preview, and so many
+        more that no gap is too large. None for a job that is over before the first was due.
+        """
+        every = self.checkpoint_every_steps
+        if every is None or steps <= every or self.max_moves == 0:
+            return frozenset()
+        return previews | frozenset(range(every, steps, every))
+
+
+class Moves:
+    """The replicas that one piece of work has lost. A context manager for each attempt at it, which
+    swallows the loss of a replica where there may be another attempt:
+
+        while True:
+            async with moves:
+                return await attempt()
+    """
+
+    def __init__(
+        self, stage: str, failover: Failover, resumes: Callable[[], str] | None = None
+    ) -> None:
+        """`resumes` says for the log from where the next attempt goes on."""
+        self._stage = stage
+        self._failover = failover
+        self._resumes = resumes
+        self._count = 0
+        self._began = 0.0
+        self.on_trial = False
+
+    async def __aenter__(self) -> None:
+        if self._count >= ALONE_FROM:
+            await self._failover.trials.begin(self._stage)
+            self.on_trial = True
+        self._began = time.monotonic()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        on_trial = self.on_trial
+        lost = error if isinstance(error, StageLost) and error.stage == self._stage else None
+        if on_trial:
+            self._end_trial(convicted=lost is not None)
+        if lost is None:
+            return False
+        if on_trial:
+            text = (
+                f"The {self._stage} stage was lost three times over this picture, the last time "
+                "while it worked on nothing else; another size, scheduler or input may work."
+            )
+            raise StageFailed(self._stage, text) from lost
+        return self._may_move(lost)
+
+    def passed(self) -> None:
+        """The work is past where its replicas were lost: its trial, if there is one, is over."""
+        if self.on_trial:
+            self._end_trial(convicted=False)
+
+    def _end_trial(self, *, convicted: bool) -> None:
+        self.on_trial = False
+        self._failover.trials.end(self._stage, convicted=convicted)
+
+    def _may_move(self, lost: StageLost) -> bool:
+        excused = self._failover.trials.excuse(self._stage, self._began)
+        self._count += not excused
+        if self._count > self._failover.max_moves:
+            return False
+        reason = "stalled" if isinstance(lost, StageStalled) else "lost"
+        resumes = ", begins anew" if self._resumes is None else self._resumes()
+        logger.warning(
+            "moved: %s %s%s on another replica (move %d of %d%s)",
+            self._stage,
+            reason,
+            resumes,
+            self._count,
+            self._failover.max_moves,
+            ", not counted: a suspect ended it" if excused else "",
+        )
+        self._failover.meter.moved(self._stage, "stalled" if reason == "stalled" else "lost")
+        return True
