@@ -2,13 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
 from glimpse.errors import NotReady, Overloaded, StageLost
 from glimpse.event_log import Final
 from glimpse.http import service as module
-from glimpse.ports import Priority
+from glimpse.ports import Priority, StepEvent
 from tests.fakes import make_request, until
 from tests.unit.glimpse.http.asgi import Server
 
@@ -107,3 +109,103 @@ async def test_a_place_is_given_back_also_when_leaving_is_interrupted() -> None:
     assert server.stages.at_work == 0
     async with server.service.generation(REQUEST, Priority.INTERACTIVE):
         pass
+
+
+@pytest.mark.parametrize(
+    ("away", "changes", "waits"),
+    [
+        ("text_encoder", {}, True),
+        ("denoiser", {}, True),
+        ("image_codec", {}, True),
+        ("preview_decoder", {}, False),  # previews are rough without it
+        ("image_codec", {"full_quality": False}, False),
+        ("preview_decoder", {"full_quality": False}, False),
+        ("preview_decoder", {"full_quality": False, "image": b"p"}, True),
+    ],
+)
+async def test_a_request_waits_for_a_stage_that_it_needs_and_that_has_no_replica(
+    away: str, changes: dict[str, Any], waits: bool
+) -> None:
+    server = Server(max_pictures=1)
+    stage = getattr(server.stages, away)
+    stage.there.clear()
+    request = make_request(**changes)
+
+    async def make() -> Final:
+        async with server.service.generation(request, Priority.INTERACTIVE) as log:
+            events = [event async for _, event in log.read()]
+        assert isinstance(events[-1], Final)
+        return events[-1]
+
+    making = asyncio.create_task(make())
+    if waits:
+        await asyncio.sleep(0.02)
+        assert not making.done()
+        with pytest.raises(Overloaded):  # it has its place meanwhile
+            await make()
+        stage.there.set()
+    async with asyncio.timeout(5):
+        assert (await making).steps == 4
+
+
+async def test_a_request_does_not_wait_for_ever_and_gives_its_place_back() -> None:
+    server = Server(max_pictures=1, stage_wait_s=0.02)
+    server.stages.denoiser.there.clear()
+    for _ in range(2):
+        with pytest.raises(NotReady, match="denoiser"):
+            async with server.service.generation(REQUEST, Priority.INTERACTIVE):
+                pass
+    server.stages.denoiser.there.set()
+    async with server.service.generation(REQUEST, Priority.INTERACTIVE) as log:
+        assert isinstance([event async for _, event in log.read()][-1], Final)
+
+
+async def test_who_leaves_while_it_waits_for_a_stage_gives_its_place_back() -> None:
+    server = Server(max_pictures=1)
+    server.stages.denoiser.there.clear()
+    leaving = asyncio.create_task(
+        server.service.generation(REQUEST, Priority.INTERACTIVE).__aenter__()
+    )
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    await asyncio.wait({leaving})
+    server.stages.denoiser.there.set()
+    async with server.service.generation(REQUEST, Priority.INTERACTIVE):
+        pass
+
+
+async def test_a_generation_that_is_cancelled_twice_is_over_before_the_next_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each cancelled at a moment of its own: the second while the first is being carried out."""
+    server = Server()
+    ending = asyncio.Event()
+    denoise = server.stages.denoiser.denoise
+
+    async def slow_to_end(*arguments: Any) -> AsyncGenerator[StepEvent, None]:
+        try:
+            async for event in denoise(*arguments):
+                yield event
+        finally:
+            ending.set()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            over.set()
+
+    over = asyncio.Event()
+    monkeypatch.setattr(server.stages.denoiser, "denoise", slow_to_end)
+    server.stages.denoiser.hold(2)
+
+    async def make() -> None:
+        async with server.service.generation(REQUEST, Priority.REALTIME) as log:
+            async for _ in log.read():
+                pass
+
+    making = asyncio.create_task(make())
+    await until(lambda: server.stages.denoiser.steps_run == 1)
+    making.cancel()
+    await ending.wait()
+    making.cancel()
+    await asyncio.wait({making})
+    assert making.cancelled()
+    assert over.is_set()
