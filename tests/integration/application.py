@@ -67,10 +67,9 @@ class Application:
         self.verify = ssl.create_default_context(cafile=certificate) if certificate else True
         self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self._ports[1]}"
         self.log = self._folder / "serve.log"
+        self.config = {**config, "proxy_location": "HeadOnly", "http_options": http}
         self._config = self._folder / "serve_config.yaml"
-        self._config.write_text(
-            yaml.safe_dump({**config, "proxy_location": "HeadOnly", "http_options": http})
-        )
+        self._config.write_text(yaml.safe_dump(self.config))
         self._env = {
             **os.environ,
             "RAY_ADDRESS": address,
@@ -117,6 +116,14 @@ class Application:
     def kill(self, deployment: str, most: int = 1) -> None:
         """Kills replicas without warning, at most so many."""
         self._driver.submit(driver.kill, deployment, most).result(60)
+
+    def deploy(self, config: dict[str, Any]) -> None:
+        """Changes the application to another config, as `serve deploy` does."""
+        self._driver.submit(driver.deploy, config).result(60)
+
+    def settled(self) -> bool:
+        """Whether every replica is running that should, and no other one is there."""
+        return self._driver.submit(driver.settled).result(60)
 
     def actors(self, kind: str) -> list[psutil.Process]:
         """Processes of Ray's actors, whose name begins so: ProxyActor, ServeReplica:glimpse:…"""

@@ -1,8 +1,12 @@
 """What a test asks of an application's Ray, run in a process of its own: a process can be a driver
 of one Ray at a time, and Serve never forgets the first."""
 
+from typing import Any
+
 import ray
 from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 
 APPLICATION = "glimpse"
 
@@ -38,3 +42,17 @@ def kill(deployment: str, most: int) -> None:
     named = [actor for actor in actors if f"#{deployment}#" in actor["name"]]
     for actor in named[:most]:
         ray.kill(ray.get_actor(**actor))
+
+
+def deploy(config: dict[str, Any]) -> None:
+    """Another serve config for the same Serve, as `serve deploy` gives it."""
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(ServeDeploySchema.model_validate(config))
+
+
+def settled() -> bool:
+    """Whether the application is as its config says: nothing starts, stops or is updated."""
+    application = serve.status().applications[APPLICATION]
+    states = [set(each.replica_states) for each in application.deployments.values()]
+    return application.status == "RUNNING" and all(each == {"RUNNING"} for each in states)

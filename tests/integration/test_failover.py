@@ -1,0 +1,221 @@
+"""Processes that die or hang in mid-picture, over the real Serve: nobody loses a picture."""
+
+import asyncio
+import base64
+import copy
+import io
+import json
+import re
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from config.settings import ROOT, RecoverySettings
+from tests.integration.application import Application, eventually
+from tests.integration.sessions import PROMPT, ask, pixels, realtime
+
+STEPS = 40
+CHECKPOINT = RecoverySettings().checkpoint_every_steps
+STAGES = ("TextEncoder", "Denoiser", "PreviewDecoder", "ImageCodec")
+DENOISERS = 2
+
+
+@pytest.fixture(scope="module")
+def application() -> Iterator[Application]:
+    config = yaml.safe_load((ROOT / "config/profiles/two_denoisers.yaml").read_text())
+    with Application(config) as application:
+        whole(application)
+        yield application
+
+
+def whole(application: Application) -> None:
+    """Returns once every stage has all its replicas, and no other ones."""
+    eventually(application.settled)
+
+
+@dataclass
+class Stream:
+    """One `/stream`, as it comes."""
+
+    seed: int
+    steps: list[int] = field(default_factory=list)
+    previews: list[int] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)
+
+    async def run(self, client: httpx.AsyncClient) -> "Stream":
+        fields = {"prompt": PROMPT, "seed": self.seed, "num_inference_steps": STEPS}
+        fields |= {"progress": True, "output_format": "png"}
+        async with client.stream("POST", "/stream", json=fields) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            async for line in answer.aiter_lines():
+                if line.startswith("data: "):
+                    self._take(json.loads(line[6:]))
+        return self
+
+    def _take(self, event: dict[str, Any]) -> None:
+        self.last = event
+        match event.get("type"):
+            case "progress":
+                self.steps.append(event["step"])
+            case "preview":
+                self.previews.append(event["step"])
+
+    @property
+    def picture(self) -> NDArray[Any]:
+        assert self.last.get("type") == "final", self.last
+        data = base64.b64decode(self.last["image"]["url"].partition(",")[2])
+        return np.asarray(Image.open(io.BytesIO(data)), dtype=int)
+
+
+@asynccontextmanager
+async def clients(application: Application) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=application.url, timeout=280) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def references(application: Application) -> dict[int, NDArray[Any]]:
+    """What the pictures are when nothing happens to them."""
+
+    async def draw() -> dict[int, NDArray[Any]]:
+        async with clients(application) as client:
+            streams = await asyncio.gather(*(Stream(seed).run(client) for seed in range(6)))
+        return {stream.seed: stream.picture for stream in streams}
+
+    return asyncio.run(draw())
+
+
+def replicas(application: Application, stage: str) -> list[psutil.Process]:
+    return application.actors(f"ServeReplica:glimpse:{stage}")
+
+
+async def disturbed(application: Application, *struck: psutil.Process, by: int) -> list[Stream]:
+    """Six pictures at once, that all have a checkpoint when the signal is sent."""
+    streams = [Stream(seed) for seed in range(6)]
+    async with clients(application) as client, asyncio.timeout(280):
+        running = [asyncio.create_task(stream.run(client)) for stream in streams]
+        while not all(len(stream.steps) > CHECKPOINT + 1 for stream in streams):
+            await asyncio.sleep(0.01)
+        assert not any(stream.last.get("type") == "final" for stream in streams)
+        for process in struck:
+            process.send_signal(by)
+        return list(await asyncio.gather(*running))
+
+
+def check(streams: list[Stream], references: dict[int, NDArray[Any]]) -> None:
+    for stream in streams:
+        assert stream.steps == list(range(1, STEPS + 1))
+        assert stream.previews == sorted(set(stream.previews))
+        assert np.abs(stream.picture - references[stream.seed]).max() <= 1
+
+
+def resumed(application: Application, since: int) -> list[tuple[int, int]]:
+    """The step that was told of last, and that of the checkpoint, of each move since."""
+    moves = re.findall(
+        r"moved: denoise \w+ at step (\d+), resumes from step (\d+)", application.logs()[since:]
+    )
+    return [(int(told), int(kept)) for told, kept in moves]
+
+
+@pytest.mark.parametrize(
+    ("struck", "by"),
+    [(1, signal.SIGKILL), (DENOISERS, signal.SIGKILL), (1, signal.SIGSTOP)],
+    ids=["one dies", "all die", "one hangs"],
+)
+async def test_pictures_outlive_their_denoisers(
+    application: Application, references: dict[int, NDArray[Any]], struck: int, by: int
+) -> None:
+    """Where none is left, they wait for the one that is started."""
+    logged = len(application.logs())
+    before = replicas(application, "Denoiser")
+    streams = await disturbed(application, *before[:struck], by=by)
+    check(streams, references)
+    moves = resumed(application, logged)
+    assert moves
+    for told, kept in moves:
+        assert 0 < kept <= told <= kept + CHECKPOINT + 1
+    await asyncio.to_thread(
+        eventually, lambda: not any(process.is_running() for process in before[:struck])
+    )
+    await asyncio.to_thread(whole, application)
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+@pytest.mark.parametrize("stage", ["ImageCodec", "PreviewDecoder", "TextEncoder"])
+async def test_pictures_outlive_any_other_stage(
+    application: Application, references: dict[int, NDArray[Any]], stage: str, by: int
+) -> None:
+    before = replicas(application, stage)
+    check(await disturbed(application, *before, by=by), references)
+    await asyncio.to_thread(eventually, lambda: not any(each.is_running() for each in before))
+    await asyncio.to_thread(whole, application)
+
+
+async def test_a_picture_outlives_its_denoiser_and_the_encoder_of_its_text(
+    application: Application, references: dict[int, NDArray[Any]]
+) -> None:
+    struck = replicas(application, "Denoiser") + replicas(application, "TextEncoder")
+    check(await disturbed(application, *struck, by=signal.SIGKILL), references)
+    await asyncio.to_thread(whole, application)
+
+
+async def test_a_session_gets_its_next_result(application: Application) -> None:
+    fields = {"prompt": PROMPT, "num_inference_steps": STEPS, "output_format": "png"}
+    async with realtime(application) as undisturbed:
+        reference = pixels(await ask(undisturbed, **fields, seed=1))
+    async with asyncio.TaskGroup() as group, realtime(application) as first:
+        async with realtime(application) as second:
+            results = [
+                group.create_task(ask(session, **fields, seed=1)) for session in (first, second)
+            ]
+            ran = application.steps_run()
+            await asyncio.to_thread(eventually, lambda: application.steps_run() > ran)
+            for process in replicas(application, "Denoiser")[:1]:
+                process.kill()
+            for result in results:
+                assert np.abs(pixels(await result) - reference).max() <= 1
+    await asyncio.to_thread(whole, application)
+
+
+async def test_a_redeploy_with_other_settings_refuses_nobody(
+    application: Application, references: dict[int, NDArray[Any]]
+) -> None:
+    """Every replica is replaced, while pictures are made and new ones asked for."""
+    config = copy.deepcopy(application.config)
+    config["applications"][0]["args"] = {"ingress": {"ping_interval_s": 9}}
+    before = {
+        process.pid for stage in (*STAGES, "Ingress") for process in replicas(application, stage)
+    }
+    done = asyncio.Event()
+
+    def old_ones_left() -> bool:
+        """Those that drain have pictures to end."""
+        left = {each.pid for stage in (*STAGES, "Ingress") for each in replicas(application, stage)}
+        return bool(left & before) or not application.settled()
+
+    async def ask_on(client: httpx.AsyncClient, seed: int) -> int:
+        count = 0
+        while not done.is_set():
+            check([await Stream(seed).run(client)], references)
+            count += 1
+        return count
+
+    async with clients(application) as client, asyncio.TaskGroup() as group:
+        asking = [group.create_task(ask_on(client, seed)) for seed in range(3)]
+        await asyncio.to_thread(application.deploy, config)
+
+        await asyncio.to_thread(eventually, lambda: not old_ones_left(), 240)
+        async with realtime(application) as session:
+            assert (await ask(session, prompt=PROMPT))["type"] == "final"
+        done.set()
+    assert all(task.result() > 0 for task in asking)
