@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -55,32 +55,45 @@ class Batches(Generic[Item, Result]):
             self._waiting.append(waiting)
             wake, self._posted = not self._posted, True
         if wake:
-            self._thread.post(self._run_next)
+            self._wake()
         return await asyncio.wrap_future(waiting.future)
 
     # All below runs on the torch thread.
 
     def _run_next(self) -> None:
-        with self._lock:
-            batch = self._take()
-        if batch:
-            self._settle(batch)
-        with self._lock:
-            self._posted = again = bool(self._waiting)
-        if again:
+        try:
+            with self._lock:
+                batch = self._take()
+            if batch:
+                self._settle(batch)
+        finally:
+            with self._lock:
+                self._posted = bool(self._waiting)
+            if self._posted:
+                self._wake()
+
+    def _wake(self) -> None:
+        try:
             self._thread.post(self._run_next)
+        except BaseException:
+            self._posted = False  # the next item tries again
+            raise
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         """Those of the next call; they wait no more."""
         batch: list[_Waiting[Item, Result]] = []
-        others: deque[_Waiting[Item, Result]] = deque()
-        for each in self._waiting:
-            first = batch[0] if batch else each
-            if each.kind != first.kind or (batch and len(batch) >= first.most):
-                others.append(each)
-            elif each.future.set_running_or_notify_cancel():
-                batch.append(each)
-        self._waiting = others
+        waiting, self._waiting = self._waiting, deque()
+        try:
+            for each in waiting:
+                first = batch[0] if batch else each
+                if each.kind != first.kind or (batch and len(batch) >= first.most):
+                    self._waiting.append(each)
+                elif each.future.set_running_or_notify_cancel():
+                    batch.append(each)
+        except Exception as failure:  # kinds that cannot be compared, say
+            self._waiting.clear()
+            _fail(waiting, failure)
+            return []
         return batch
 
     def _settle(self, batch: list[_Waiting[Item, Result]]) -> None:
@@ -88,8 +101,13 @@ class Batches(Generic[Item, Result]):
             results = self._function([each.item for each in batch])
             settled = list(zip(batch, results, strict=True))
         except BaseException as failure:  # whatever it is: no one may wait for ever
-            for each in batch:
-                each.future.set_exception(failure)
+            _fail(batch, failure)
         else:
             for each, result in settled:
                 each.future.set_result(result)
+
+
+def _fail(waiting: Iterable[_Waiting[Item, Result]], failure: BaseException) -> None:
+    for each in waiting:
+        if not each.future.done():
+            each.future.set_exception(failure)

@@ -4,110 +4,57 @@ import asyncio
 import itertools
 import logging
 import math
-import threading
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 
-from glimpse.engine import checkpoint, steps
-from glimpse.engine.batcher import MOST_ROWS, Batcher, Entry, Plan
-from glimpse.engine.host_copy import HostCopies, HostCopy
+from glimpse.engine import steps
+from glimpse.engine.batcher import MOST_ROWS, Batcher, Plan
+from glimpse.engine.host_copy import HostCopies
 from glimpse.engine.job import Network, RunningJob
-from glimpse.errors import DeadlineExceeded, StageFailed
-from glimpse.ports import DenoiseOptions, Job, Latents, StepEvent
+from glimpse.engine.mailbox import Mailbox
+from glimpse.engine.telling import Telling
+from glimpse.engine.ticket import Ticket
+from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed
+from glimpse.ports import DenoiseOptions, Job, StepEvent
 from glimpse.torch_thread import TorchThread
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(slots=True, eq=False)
-class _Ticket:
-    """A job from its arrival to its end; `running` from its first step on. Times are monotonic."""
-
-    key: int
-    job: Job
-    conditioning: Any
-    image: Any
-    options: DenoiseOptions
-    deadline: float
-    events: asyncio.Queue[StepEvent | Exception] = field(default_factory=asyncio.Queue)
-    began: float | None = None
-
-    @property
-    def entry(self) -> Entry[int]:
-        return Entry(
-            self.key,
-            rows=MOST_ROWS if self.job.guidance_scale > 1 else 1,
-            group=(self.job.width, self.job.height),
-            priority=self.options.priority,
-            deadline=self.deadline,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """A step that is told of, while its tensors are on their way to the host."""
-
-    ticket: _Ticket
-    step: int
-    steps: int
-    denoised: HostCopy | None
-    state: bytes | None
-    latents: HostCopy | None
-
-    @property
-    def there(self) -> bool:
-        return all(copy is None or copy.there for copy in (self.denoised, self.latents))
-
-    def event(self) -> StepEvent:
-        """Raises `StageFailed` for latents that are no picture.
-
-        They are looked at here, on the host: to look at each step would hold up a GPU.
-        """
-        latents = denoise_s = None
-        if self.latents is not None and self.ticket.began is not None:
-            latents = self._finite(self.latents)
-            denoise_s = time.monotonic() - self.ticket.began
-        denoised = None if self.denoised is None else self._finite(self.denoised)
-        return StepEvent(self.step, self.steps, denoised, self.state, latents, denoise_s=denoise_s)
-
-    def _finite(self, copy: HostCopy) -> Latents:
-        array = copy.array()
-        if not np.isfinite(array).all():
-            text = (
-                f"The picture was NaN or infinite after step {self.step}; another scheduler, a "
-                "lower guidance_scale or the server's dtype float32 may help."
-            )
-            raise StageFailed("denoise", text)
-        return array
+Change: TypeAlias = tuple[Callable[[Ticket], None], Ticket]
+Letter: TypeAlias = tuple[Ticket, StepEvent | Exception]
 
 
 class Engine:
     """Steps many jobs at once: each tick is one call of the network for all that share it.
 
-    Jobs belong to the torch thread. What arrives and what leaves waits in an inbox, which a tick
+    Jobs belong to the torch thread. What arrives and what leaves waits in a mailbox, which a tick
     empties before it plans: a cancelled job makes no step after the one that is under way. Each
-    tick puts the next one behind whatever else the thread has to do.
+    tick puts the next one behind whatever else the thread has to do, whatever has gone wrong in it.
     """
 
-    def __init__(self, network: Network, thread: TorchThread, *, row_budget: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        thread: TorchThread,
+        *,
+        row_budget: int,
+        copies: HostCopies | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._network = network
         self._thread = thread
+        self._clock = clock
         self._batcher: Batcher[int] = Batcher(row_budget)
         self._keys = itertools.count()
-        self._tickets: dict[int, _Ticket] = {}
+        self._open: dict[int, Ticket] = {}  # for whose end somebody waits
+        self._mailbox: Mailbox[Change] = Mailbox(lambda: self._thread.post(self._tick))
+        self._tickets: dict[int, Ticket] = {}
         self._running: dict[int, RunningJob] = {}  # those that have begun
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._copies = HostCopies(network.device)
-        self._told: deque[_Told] = deque()  # in the order of the steps
-        self._outbox: list[tuple[_Ticket, StepEvent | Exception]] = []
-        self._ticking = False
-        self._lock = threading.Lock()  # so that nothing is put into the inbox of a loop that stops
+        self._telling = Telling(copies or HostCopies(network.device), clock)
+        self._outbox: list[Letter] = []
         self.steps_run = 0
         self.rows_run = 0
         self.ticks = 0
@@ -130,15 +77,18 @@ class Engine:
         """Steps a job, and tells of the steps that were asked for and of the last. Closing the
         generator, or cancelling the task that waits on it, is seen before the next tick.
 
-        Raises what kept the job from beginning or stepping, and `DeadlineExceeded`.
+        Raises what kept the job from beginning or stepping, and `DeadlineExceeded`, in the middle
+        of a step as well.
         """
         loop = asyncio.get_running_loop()
-        deadline = math.inf
-        if options.deadline_s is not None:
-            deadline = time.monotonic() + options.deadline_s
-        ticket = _Ticket(next(self._keys), job, conditioning, image, options, deadline)
-        self._post(lambda: self._admit(ticket), loop)
+        deadline_s = math.inf if options.deadline_s is None else options.deadline_s
+        deadline = self._clock() + deadline_s
+        ticket = Ticket(next(self._keys), job, conditioning, image, options, deadline, loop)
+        late = DeadlineExceeded("The picture was not ready before its deadline.")
+        timer = deadline_s < math.inf and loop.call_later(deadline_s, self._end, ticket, late)
+        self._open[ticket.key] = ticket
         try:
+            self._mailbox.put((self._admit, ticket))
             while True:
                 event = await ticket.events.get()
                 if isinstance(event, Exception):
@@ -147,63 +97,91 @@ class Engine:
                 if event.latents is not None:
                     return
         finally:
-            self._post(lambda: self._cancel(ticket.key), loop)
+            if timer:
+                timer.cancel()
+            self._leave(ticket)
 
-    def _post(self, change: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        """Hands a change to the torch thread, and wakes it."""
-        with self._lock:
-            self._inbox.append(change)
-            wake, self._ticking = not self._ticking, True
-        if wake:
-            self._thread.post(self._tick, loop)
+    def _end(self, ticket: Ticket, failure: Exception) -> None:
+        """Fails a job, and does not wait for the tick that is under way."""
+        ticket.events.put_nowait(failure)
+        self._leave(ticket)
+
+    def _leave(self, ticket: Ticket) -> None:
+        self._open.pop(ticket.key, None)
+        self._mailbox.put((self._cancel, ticket))
+
+    def _deliver(self, letters: list[Letter]) -> None:
+        for ticket, event in letters:
+            ticket.events.put_nowait(event)
 
     # All below runs on the torch thread.
 
-    def _admit(self, ticket: _Ticket) -> None:
+    def _admit(self, ticket: Ticket) -> None:
         self._batcher.admit(ticket.entry)
         self._tickets[ticket.key] = ticket
 
-    def _cancel(self, key: int) -> None:
-        self._batcher.cancel(key)
-        self._remove(key)
+    def _cancel(self, ticket: Ticket) -> None:
+        self._batcher.cancel(ticket.key)
+        self._remove(ticket.key)
 
     def _remove(self, key: int) -> None:
         self._tickets.pop(key, None)
         self._running.pop(key, None)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _tick(self) -> None:
         """One call of the network, and all that follows from it."""
         try:
-            while self._inbox:
-                self._inbox.popleft()()
-            self._expire()
+            self._change()
             plan = self._batcher.plan()
             if plan is not None:
                 self._run(plan)
-        except Exception:  # of the engine, not of a job: no one may wait for ever
-            logger.exception("a tick failed")
-            self._fail({key: StageFailed("denoise") for key in self._tickets})
-        self._tell()
-        if self._outbox:
-            outbox, self._outbox = self._outbox, []
-            loop.call_soon_threadsafe(_deliver, outbox)
-        with self._lock:
-            self._ticking = bool(self._inbox or self._tickets)
-            again = self._ticking
-        if again:
-            self._thread.post(self._tick, loop)
+        except Exception as failure:  # of the engine, not of a job: no one may wait for ever
+            for ticket in tuple(self._tickets.values()):
+                self._fail(ticket, failure)
+        finally:
+            try:
+                self._tell()
+                self._send()
+            finally:
+                self._mailbox.end_tick(more=bool(self._tickets))
 
-    def _expire(self) -> None:
-        now = time.monotonic()
-        late = [key for key, ticket in self._tickets.items() if ticket.deadline < now]
-        text = "The picture was not ready before its deadline."
-        self._fail({key: DeadlineExceeded(text) for key in late})
+    def _change(self) -> None:
+        for change, ticket in self._mailbox.take():
+            try:
+                change(ticket)
+            except Exception as failure:
+                self._fail(ticket, failure)
 
-    def _fail(self, failures: dict[int, Exception]) -> None:
-        """Ends jobs outside a tick."""
-        for key, failure in failures.items():
-            self._outbox.append((self._tickets[key], failure))
-            self._cancel(key)
+    def _fail(self, ticket: Ticket, failure: Exception) -> None:
+        """Ends a job for a fault that is not the job's own, or a picture that is none."""
+        if not isinstance(failure, GlimpseError):
+            logger.error("job %s fails in the engine", ticket.job.id, exc_info=failure)
+            failure = StageFailed("denoise")
+        self._outbox.append((ticket, failure))
+        self._cancel(ticket)
+
+    def _tell(self) -> None:
+        """Puts what is on the host by now into the outbox; all of it where no tick follows."""
+        while told := self._telling.next(wait=not self._tickets):
+            ticket, event = told
+            if isinstance(event, Exception):
+                self._fail(ticket, event)
+            else:
+                self._outbox.append((ticket, event))
+
+    def _send(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        loops: dict[asyncio.AbstractEventLoop, list[Letter]] = {}
+        for letter in outbox:
+            loops.setdefault(letter[0].loop, []).append(letter)
+        for loop, letters in loops.items():
+            try:
+                loop.call_soon_threadsafe(self._deliver, letters)
+            except RuntimeError:  # it is closed: nobody waits there any more
+                logger.warning("the event loop of %d events is closed", len(letters))
+                for ticket, _ in letters:
+                    self._open.pop(ticket.key, None)
+                    self._cancel(ticket)
 
     def _run(self, plan: Plan[int]) -> None:
         failed: dict[int, Exception] = {}
@@ -232,7 +210,7 @@ class Engine:
         if key in self._running:
             return True
         ticket = self._tickets[key]
-        ticket.began = time.monotonic()
+        ticket.began = self._clock()
         try:
             self._running[key] = steps.begin(
                 ticket.job,
@@ -284,36 +262,8 @@ class Engine:
             denoised = steps.advance(running, prediction)
             self.steps_run += 1
             if running.done or running.index in ticket.options.told:
-                self._told.append(self._to_tell(ticket, running, denoised))
+                self._telling.start(ticket, running, denoised)
         except Exception as failure:
             failed[key] = failure
             return False
         return running.done
-
-    def _to_tell(self, ticket: _Ticket, running: RunningJob, denoised: torch.Tensor) -> _Told:
-        """Starts to hand out what there is to tell of the step that a job has just made."""
-        options, step = ticket.options, running.index
-        shown = step in options.emit_denoised_at
-        return _Told(
-            ticket,
-            step,
-            steps=len(running.solver),
-            denoised=self._copies.start(denoised[0]) if shown else None,
-            state=checkpoint.save(running) if step in options.emit_state_at else None,
-            latents=self._copies.start(running.latents[0]) if running.done else None,
-        )
-
-    def _tell(self) -> None:
-        """Puts what is on the host by now into the outbox; all of it where no tick follows."""
-        while self._told and (self._told[0].there or not self._tickets):
-            told = self._told.popleft()
-            try:
-                self._outbox.append((told.ticket, told.event()))
-            except StageFailed as failure:
-                self._outbox.append((told.ticket, failure))
-                self._cancel(told.ticket.key)
-
-
-def _deliver(outbox: list[tuple[_Ticket, StepEvent | Exception]]) -> None:
-    for ticket, event in outbox:
-        ticket.events.put_nowait(event)

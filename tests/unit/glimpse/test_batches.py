@@ -155,3 +155,34 @@ async def test_a_caller_cancelled_during_its_call_takes_nothing_from_the_others(
     go_on.set()
     assert [await a2, await a3] == ["A2", "A3"]
     assert work.calls == [["a1"], ["a2", "a3"]]
+
+
+async def test_kinds_that_cannot_be_compared_fail_those_that_wait_and_nobody_later(
+    thread: TorchThread, work: Work
+) -> None:
+    class Odd:
+        def __ne__(self, other: object) -> bool:
+            raise RuntimeError("ambiguous")
+
+    def kind(text: str) -> Odd | None:
+        return Odd() if text.startswith("odd") else None
+
+    batches = Batches(thread, work, most=lambda text: 3, kind=kind)
+    async with held(thread):
+        asked = await ask(batches, "odd", "odd too")
+    results = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+    assert [str(result) for result in results] == ["ambiguous"] * 2
+    assert await asyncio.wait_for(batches.run("a"), 5) == "A"
+
+
+async def test_a_thread_that_takes_nothing_is_asked_again(
+    thread: TorchThread, batches: Batches[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(thread, "post", broken)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await batches.run("a1")
+    assert await asyncio.wait_for(batches.run("a2"), 5) == "A2"

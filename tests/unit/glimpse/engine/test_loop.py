@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from glimpse.engine.host_copy import HostCopies, HostCopy
 from glimpse.engine.job import Posterior, Rows
 from glimpse.engine.loop import Engine
 from glimpse.errors import DeadlineExceeded, StageFailed
@@ -108,7 +109,7 @@ def started(engine: Engine, name: str = "a", **changes: Any) -> asyncio.Task[lis
 
 async def arrived(engine: Engine, count: int) -> None:
     """Lets the other tasks run until so many jobs wait for a tick that is held up."""
-    await until(lambda: len(engine._inbox) == count)
+    await until(lambda: len(engine._mailbox) == count)
 
 
 async def test_every_step_is_told_and_only_what_was_asked_for(engine: Engine) -> None:
@@ -119,7 +120,9 @@ async def test_every_step_is_told_and_only_what_was_asked_for(engine: Engine) ->
     assert [event.step for event in events if event.denoised is not None] == [1, 3]
     assert [event.step for event in events if event.state is not None] == [2]
     assert [event.step for event in events if event.latents is not None] == [4]
-    assert [event.step for event in events if event.denoise_s is not None] == [4]
+    assert [event.denoise_s for event in events] == sorted(
+        event.denoise_s or -1 for event in events
+    )
     for array in (events[0].denoised, events[3].latents):
         assert array is not None
         assert array.shape == (4, 4, 8)
@@ -210,7 +213,7 @@ async def test_a_realtime_job_steps_next_and_alone_where_it_fits_no_other(
     tasks.append(
         started(engine, "now", job={"height": 64}, priority=Priority.REALTIME, emit_at=frozenset())
     )
-    await until(lambda: len(engine._inbox) >= 1)
+    await until(lambda: len(engine._mailbox) >= 1)
     network.free.set()
     await asyncio.gather(*tasks)
     assert network.calls[1] == ["now"]
@@ -275,6 +278,21 @@ async def test_the_wait_for_the_first_step_is_no_time_of_denoising(
     assert of_first is not None and of_second is not None
     assert of_first > 0.04
     assert of_second < time.monotonic() - began - 0.04
+
+
+async def test_a_deadline_does_not_wait_for_the_step_under_way(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    network.free.clear()
+    with pytest.raises(DeadlineExceeded, match="not ready before its deadline"):
+        await drain(denoise(engine, "a", deadline_s=0.02))
+    assert not network.free.is_set() and network.calls == [["a"]]
+    other = started(engine, "b")
+    await arrived(engine, 3)  # the end of one job, twice, and the other
+    network.free.set()
+    assert len(await other) == 4
+    assert network.steps == 1 + 4
+    assert engine.counters["running"] == engine.counters["waiting"] == 0
 
 
 async def test_past_its_deadline_a_job_stops_before_its_next_step(
@@ -392,3 +410,143 @@ async def test_a_fault_of_the_engine_leaves_nobody_waiting(
         for end in await asyncio.gather(*tasks, return_exceptions=True):
             assert isinstance(end, StageFailed)
     assert len(await drain(denoise(engine, "a"))) == 4
+
+
+class FakeCopies(HostCopies):
+    """Copies that arrive when `free` says so, and raise `trouble`."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cpu"))
+        self.there: Callable[[], bool] = lambda: True
+        self.trouble: Callable[[], object] = lambda: None
+
+    def start(self, tensor: torch.Tensor) -> HostCopy:
+        return FakeCopy(super().start(tensor), self)
+
+
+class FakeCopy(HostCopy):
+    def __init__(self, copy: HostCopy, copies: FakeCopies) -> None:
+        super().__init__(copy._host, None)
+        self._copies = copies
+
+    @property
+    def there(self) -> bool:
+        return self._copies.there()
+
+    def array(self) -> Any:
+        self._copies.trouble()
+        return super().array()
+
+
+def raising_once(failure: Exception) -> Callable[[], None]:
+    """Stands for a CUDA error, which surfaces wherever the device is next asked for something."""
+    failures = [failure]
+
+    def trouble() -> None:
+        if failures:
+            raise failures.pop()
+
+    return trouble
+
+
+@pytest.fixture
+def copies() -> FakeCopies:
+    return FakeCopies()
+
+
+@pytest.fixture
+def copying(network: FakeNetwork, torch_thread: TorchThread, copies: FakeCopies) -> Engine:
+    return Engine(network, torch_thread, row_budget=8, copies=copies)
+
+
+async def test_a_result_that_cannot_be_copied_fails_its_own_job_alone(
+    copying: Engine, copies: FakeCopies, caplog: pytest.LogCaptureFixture
+) -> None:
+    copies.trouble = raising_once(RuntimeError("CUDA error: an illegal memory access"))
+    bad = started(copying, "bad", emit_denoised_at=frozenset({2}))
+    one = started(copying, "one")
+    with pytest.raises(StageFailed) as caught:
+        await bad
+    assert len(await one) == 4
+    assert "illegal" not in caught.value.message and "illegal memory access" in caplog.text
+    assert len(await drain(denoise(copying, "b"))) == 4
+    assert copying.counters["running"] == copying.counters["waiting"] == 0
+
+
+async def test_a_copy_that_cannot_be_asked_for_fails_its_own_job_alone(
+    copying: Engine, copies: FakeCopies
+) -> None:
+    failing = raising_once(RuntimeError("CUDA error: an illegal memory access"))
+
+    def there() -> bool:
+        failing()
+        return True
+
+    copies.there = there
+    with pytest.raises(StageFailed):
+        await drain(denoise(copying, "a", emit_denoised_at=frozenset({1})))
+    assert len(await drain(denoise(copying, "b"))) == 4
+
+
+async def test_a_job_that_cannot_be_admitted_fails_alone(
+    engine: Engine, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit = engine._batcher.admit
+
+    def choosy(entry: Any) -> None:
+        if entry.key == 1:
+            raise RuntimeError("a fault of ours")
+        admit(entry)
+
+    monkeypatch.setattr(engine._batcher, "admit", choosy)
+    bad, one = await together(engine, network, "bad", "one")
+    assert isinstance(bad, StageFailed) and len(one) == 4
+
+
+class Closable(asyncio.SelectorEventLoop):
+    """Takes nothing from other threads once it is `shut`, as one that is closed."""
+
+    shut = False
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
+        if self.shut:
+            raise RuntimeError("Event loop is closed")
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+
+def test_a_job_whose_event_loop_is_closed_takes_nobody_along(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    async def begun() -> asyncio.Task[list[StepEvent]]:
+        task = started(engine, "gone")
+        await until(lambda: len(network.calls) == 1)
+        return task
+
+    async def cancelled(task: asyncio.Task[Any]) -> None:
+        task.cancel()
+        await asyncio.wait({task})
+
+    network.free.clear()
+    gone = Closable()
+    with asyncio.Runner(loop_factory=lambda: gone) as closing, asyncio.Runner() as runner:
+        task = closing.run(begun())
+        gone.shut = True
+        network.free.set()
+        assert len(runner.run(drain(denoise(engine, "b")))) == 4
+        assert network.calls[1:] == [["b"]] * 4
+        gone.shut = False
+        closing.run(cancelled(task))
+
+
+async def test_a_thread_that_takes_nothing_is_asked_again(
+    engine: Engine, torch_thread: TorchThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch_thread, "post", broken)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await drain(denoise(engine, "a"))
+    assert len(await drain(denoise(engine, "b"))) == 4
+    assert engine.counters["running"] == engine.counters["waiting"] == 0
