@@ -1,6 +1,5 @@
 """Calls that wait for the torch thread at the same time, made as one."""
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -49,14 +48,15 @@ class Batches(Generic[Item, Result]):
 
     async def run(self, item: Item) -> Result:
         """The item's result. Raises what its call raised, for all that were in it and nobody else.
-        An item whose caller is cancelled before its turn is left out."""
+        An item whose caller is cancelled before its turn is left out. Raises `Stalled` once the
+        thread stands still."""
         waiting: _Waiting[Item, Result] = _Waiting(item, self._kind(item), self._most(item))
         with self._lock:
             self._waiting.append(waiting)
             wake, self._posted = not self._posted, True
         if wake:
             self._wake()
-        return await asyncio.wrap_future(waiting.future)
+        return await self._thread.result(waiting.future)
 
     # All below runs on the torch thread.
 

@@ -13,6 +13,7 @@ from glimpse.families.conditioning import EncodedImage
 from glimpse.families.source import ModelSource
 from glimpse.ports import Latents
 from glimpse.tensors import from_array, to_array
+from glimpse.watch import Calls
 
 
 class TinyVAE:
@@ -25,6 +26,7 @@ class TinyVAE:
         self._source = source
         self._vae = _laid_out(source.part(AutoencoderTiny, None), channels_last)
         self._masks = _mask_processor()
+        self._decodes, self._encodes = Calls(), Calls()
 
     def warm_up(self, width: int, height: int) -> None:
         self.decode([_zeros(self._vae.config.latent_channels, width, height)])
@@ -35,13 +37,15 @@ class TinyVAE:
 
     def pixels(self, denoised: Sequence[Latents]) -> torch.Tensor:
         """The same as [N, 3, H, W], in about -1 to 1."""
-        return _decode(self._vae, denoised, self._source.device, self._source.dtype)
+        with self._decodes.of(len(denoised), *denoised[0].shape):
+            return _decode(self._vae, denoised, self._source.device, self._source.dtype)
 
     def posterior(self, picture: Image.Image, mask: Image.Image | None) -> EncodedImage:
         """An input picture, and its mask of the same size, if any. The latents are certain: there
         is no deviation."""
         pixels = _pixels(picture, self._source.device, self._source.dtype)
-        mean = to_array(self._vae.encode(pixels).latents[0].float())
+        with self._encodes.of(*pixels.shape):
+            mean = to_array(self._vae.encode(pixels).latents[0].float())
         image = EncodedImage(mean, np.zeros_like(mean), self._vae.config.scaling_factor)
         return _masked(image, mask, self._masks)
 
@@ -62,6 +66,7 @@ class FullVAE:
             vae = vae.float()  # SDXL's VAE overflows in half precision
         self._vae = _laid_out(vae, channels_last)
         self._masks = _mask_processor()
+        self._decodes, self._encodes = Calls(), Calls()
 
     def warm_up(self, width: int, height: int) -> None:
         self.decode([_zeros(self._vae.config.latent_channels, width, height)])
@@ -72,16 +77,16 @@ class FullVAE:
 
     def pixels(self, latents: Sequence[Latents]) -> torch.Tensor:
         """The same as [N, 3, H, W], in about -1 to 1."""
-        return _decode(self._vae, latents, self._device, self._vae.dtype)
+        with self._decodes.of(len(latents), *latents[0].shape):
+            return _decode(self._vae, latents, self._device, self._vae.dtype)
 
     def encode(self, picture: Image.Image) -> EncodedImage:
         """The posterior of a picture."""
-        posterior = self._vae.encode(_pixels(picture, self._device, self._vae.dtype)).latent_dist
-        return EncodedImage(
-            to_array(posterior.mean[0].float()),
-            to_array(posterior.std[0].float()),
-            self._vae.config.scaling_factor,
-        )
+        pixels = _pixels(picture, self._device, self._vae.dtype)
+        with self._encodes.of(*pixels.shape):
+            posterior = self._vae.encode(pixels).latent_dist
+            mean, std = (to_array(each[0].float()) for each in (posterior.mean, posterior.std))
+        return EncodedImage(mean, std, self._vae.config.scaling_factor)
 
     def posterior(self, picture: Image.Image, mask: Image.Image | None) -> EncodedImage:
         """An input picture, and its mask of the same size, if any."""

@@ -5,18 +5,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from glimpse import logs
-from glimpse.errors import GlimpseError, StageFailed, StageLost
+from glimpse.errors import GlimpseError, StageFailed, StageLost, StageStalled
+from glimpse.watch import Stalled
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def failing_as(request_id: str, stage: str) -> Iterator[None]:
-    """Logs it here, where its traceback is, and raises `StageFailed`, which may be shown."""
+    """Logs it here, where its traceback is, and raises `StageFailed`, which may be shown.
+    `Stalled`, which the watchdog has logged, becomes `StageStalled`."""
     try:
         yield
     except GlimpseError:
         raise
+    except Stalled:
+        raise StageStalled(stage) from None
     except Exception:
         with logs.request_id(request_id):
             logger.exception("the %s stage failed", stage)

@@ -4,10 +4,13 @@ import asyncio
 import ctypes
 import gc
 import logging
+import math
 import platform
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+from glimpse.watch import Stalled, Watch, phase
 
 T = TypeVar("T")
 
@@ -28,36 +31,99 @@ class TorchThread:
     have threads in torch that use one each, as `glimpse.families.row_shards` has: they are no team.
     """
 
-    def __init__(self, threads: int) -> None:
-        self._executor = ThreadPoolExecutor(1, "torch", initializer=_prepare, initargs=(threads,))
+    def __init__(self, threads: int, watch: Watch | None = None) -> None:
+        """`watch` is told what the thread does; somebody else polls it."""
+        self.watch = watch or Watch()
+        self._pending: set[Future[Any]] = set()  # what waits or runs
+        self._lane = self.watch.lane(lambda: len(self._pending))
+        self._executor = ThreadPoolExecutor(
+            1, "torch", initializer=_prepare, initargs=(threads, self.watch)
+        )
 
     def call(self, function: Callable[..., T], *args: object) -> T:
-        """Runs a function and waits; for constructors, never on an event loop.
+        """Runs a function and waits; for constructors, never on an event loop. Raises
+        `TimeoutError` where it takes longer than loading may.
 
         What is loaded is no garbage: looking for garbage in it takes a sixth of the time of
         loading, and is not needed later either.
         """
+        loading_s = self.watch.bounds.loading_s
         gc.disable()
         try:
-            return self._executor.submit(_infer, function, *args).result()
+            loading: Future[T] = self._submit(_load, function, *args)
+            wait([loading], None if loading_s == math.inf else loading_s)
+            if not loading.done():
+                raise TimeoutError(f"loading took longer than {loading_s} s")
+            return loading.result()
         finally:
             gc.freeze()
             gc.enable()
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Runs a function without holding up the event loop. A call that is cancelled before its
-        turn never runs; one that has begun runs to its end, and the next waits for it.
+        turn never runs; one that has begun runs to its end, and the next waits for it. Raises
+        `Stalled` as `result`.
         """
-        return await asyncio.wrap_future(self._executor.submit(_infer, function, *args))
+        return await self.result(self._submit(function, *args))
+
+    async def result(self, future: Future[T]) -> T:
+        """What the thread makes of a future. Raises `Stalled` once it stands still."""
+        loop = asyncio.get_running_loop()
+        waiting = asyncio.wrap_future(future)
+        given_up = False
+
+        def give_up() -> None:
+            nonlocal given_up
+            given_up = waiting.cancel()
+
+        def alarm() -> None:
+            loop.call_soon_threadsafe(give_up)
+
+        self.watch.alarms.add(alarm)
+        try:
+            if self.watch.stalled:
+                give_up()
+            return await waiting
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if given_up and (task is None or not task.cancelling()):
+                raise Stalled from None
+            raise
+        finally:
+            self.watch.alarms.discard(alarm)
 
     def post(self, function: Callable[..., object], *args: object) -> None:
         """Runs a function after what waits by now; for any thread, this one included. The function
         deals with its own failures: one that it lets out is logged, and nothing more.
         """
-        self._executor.submit(_infer, function, *args).add_done_callback(_log_failure)
+        self._submit(function, *args).add_done_callback(_log_failure)
 
     def close(self) -> None:
         self._executor.shutdown()
+        self.watch.close()
+
+    def _submit(self, function: Callable[..., T], *args: object) -> Future[T]:
+        if not self._pending:
+            self._lane.moved = True
+        future = self._executor.submit(self._infer, function, *args)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    def _infer(self, function: Callable[..., T], *args: object) -> T:
+        """Without a gradient, and without the counters that one would need."""
+        import torch
+
+        try:
+            with self.watch.call(function), torch.inference_mode():
+                return function(*args)
+        finally:
+            self._lane.moved = True
+
+
+def _load(function: Callable[..., T], *args: object) -> T:
+    with phase("loading"):
+        return function(*args)
 
 
 def _log_failure(done: Future[object]) -> None:
@@ -65,9 +131,10 @@ def _log_failure(done: Future[object]) -> None:
         logger.error("on the torch thread:", exc_info=failure)
 
 
-def _prepare(threads: int) -> None:
+def _prepare(threads: int, watch: Watch) -> None:
     import torch
 
+    watch.attach()
     keep_freed_memory()
     torch.set_num_threads(threads)
 
@@ -84,11 +151,3 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
     libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-
-
-def _infer(function: Callable[..., T], *args: object) -> T:
-    """Without a gradient, and without the counters that one would need."""
-    import torch
-
-    with torch.inference_mode():
-        return function(*args)

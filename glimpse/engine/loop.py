@@ -17,7 +17,7 @@ from glimpse.engine.job import Network, RunningJob
 from glimpse.engine.mailbox import Mailbox
 from glimpse.engine.telling import Telling
 from glimpse.engine.ticket import Ticket
-from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed
+from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageStalled
 from glimpse.ports import DenoiseOptions, Job, StepEvent
 from glimpse.torch_thread import TorchThread
 
@@ -55,13 +55,16 @@ class Engine:
         self._running: dict[int, RunningJob] = {}  # those that have begun
         self._telling = Telling(copies or HostCopies(network.device), clock)
         self._outbox: list[Letter] = []
+        self._lane = thread.watch.lane(self._open.__len__)
+        thread.watch.alarms.add(self._stall)
         self.steps_run = 0
         self.rows_run = 0
         self.ticks = 0
 
     @property
     def counters(self) -> dict[str, int]:
-        """Since the start: steps of jobs, rows, calls of the network. Now: jobs, and their room."""
+        """Since the start: steps of jobs, rows, calls of the network. Now: jobs, and their room;
+        1 where the torch thread stands still."""
         return {
             "steps_run": self.steps_run,
             "rows_run": self.rows_run,
@@ -69,6 +72,7 @@ class Engine:
             "running": len(self._running),
             "waiting": len(self._tickets) - len(self._running),
             "row_budget": self._batcher.row_budget,
+            "stalled": int(self._thread.watch.stalled),
         }
 
     async def denoise(
@@ -77,8 +81,8 @@ class Engine:
         """Steps a job, and tells of the steps that were asked for and of the last. Closing the
         generator, or cancelling the task that waits on it, is seen before the next tick.
 
-        Raises what kept the job from beginning or stepping, and `DeadlineExceeded`, in the middle
-        of a step as well.
+        Raises what kept the job from beginning or stepping, and, in the middle of a step as well,
+        `DeadlineExceeded`, and `StageStalled` where the torch thread stands still.
         """
         loop = asyncio.get_running_loop()
         deadline_s = math.inf if options.deadline_s is None else options.deadline_s
@@ -86,8 +90,12 @@ class Engine:
         ticket = Ticket(next(self._keys), job, conditioning, image, options, deadline, loop)
         late = DeadlineExceeded("The picture was not ready before its deadline.")
         timer = deadline_s < math.inf and loop.call_later(deadline_s, self._end, ticket, late)
+        if not self._open:
+            self._lane.moved = True
         self._open[ticket.key] = ticket
         try:
+            if self._thread.watch.stalled:
+                raise StageStalled("denoise")
             self._mailbox.put((self._admit, ticket))
             while True:
                 event = await ticket.events.get()
@@ -113,6 +121,16 @@ class Engine:
     def _deliver(self, letters: list[Letter]) -> None:
         for ticket, event in letters:
             ticket.events.put_nowait(event)
+            if isinstance(event, Exception) or event.latents is not None:
+                self._open.pop(ticket.key, None)
+
+    def _stall(self) -> None:
+        """On the watchdog's thread: nobody waits for the end of what hangs."""
+        for ticket in tuple(self._open.values()):
+            try:
+                ticket.loop.call_soon_threadsafe(self._end, ticket, StageStalled("denoise"))
+            except RuntimeError:
+                logger.warning("job %s is of an event loop that is closed", ticket.job.id)
 
     # All below runs on the torch thread.
 
@@ -143,6 +161,7 @@ class Engine:
                 self._tell()
                 self._send()
             finally:
+                self._lane.moved = True
                 self._mailbox.end_tick(more=bool(self._tickets))
 
     def _change(self) -> None:

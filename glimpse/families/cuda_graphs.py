@@ -8,6 +8,7 @@ import torch
 from cachetools import LRUCache
 
 from glimpse.engine.job import Rows
+from glimpse.watch import phase
 
 ROW_COUNTS = (1, 2, 4, 8, 16)
 MOST_GRAPHS = 32
@@ -82,5 +83,6 @@ class CudaGraphs:
 
         inputs = room(latents), room(timesteps)
         conditioning = Rows(tuple(room(tensor) for tensor in rows.tensors))
-        result, replay = self._record(lambda: self._call(*inputs, conditioning))
+        with phase("recording"):
+            result, replay = self._record(lambda: self._call(*inputs, conditioning))
         return _Recorded(*inputs, conditioning, result, replay)

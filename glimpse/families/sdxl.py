@@ -17,6 +17,7 @@ from glimpse.families.row_shards import RowShards
 from glimpse.families.source import ModelSource
 from glimpse.families.traced import Traced
 from glimpse.tensors import from_array, to_array
+from glimpse.watch import Calls
 
 
 class SDXLTextEncoder:
@@ -29,6 +30,7 @@ class SDXLTextEncoder:
         from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
         self.texts = self.calls = 0
+        self._shapes = Calls()
         options = {"revision": source.revision}
         self._device = source.device
         self._tokenizers = [
@@ -46,6 +48,14 @@ class SDXLTextEncoder:
         """
         self.texts += len(texts)
         self.calls += 1
+        with self._shapes.of(len(texts)):
+            joined, pooled = self._encode(texts)
+        return [  # copies: a view would keep the whole batch for as long as one text is cached
+            TextEmbedding(to_array(tokens.clone()), to_array(pool.clone()))
+            for tokens, pool in zip(joined, pooled, strict=True)
+        ]
+
+    def _encode(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         hidden, pooled = [], torch.empty(0)
         for tokenizer, encoder in zip(self._tokenizers, self._encoders, strict=True):
             tokens = tokenizer(
@@ -58,11 +68,7 @@ class SDXLTextEncoder:
             output = encoder(tokens.input_ids.to(self._device), output_hidden_states=True)
             hidden.append(output.hidden_states[-2])
             pooled = output[0]  # of the second encoder in the end: the only one that projects
-        joined = torch.cat(hidden, dim=-1)
-        return [  # copies: a view would keep the whole batch for as long as one text is cached
-            TextEmbedding(to_array(tokens.clone()), to_array(pool.clone()))
-            for tokens, pool in zip(joined, pooled, strict=True)
-        ]
+        return torch.cat(hidden, dim=-1), pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class SDXLNetwork:
         self.dtype = source.dtype
         self._unet = source.part(UNet2DConditionModel, "unet")
         tuning = tuning or Tuning()
+        self._calls = Calls("compiling" if tuning.compiled else "first call")
         backend = tuning.attention_backend
         self._text_layers = TextLayers(self._unet, backend and AttentionBackendName(backend))
         self.latent_channels: int = self._unet.config.in_channels
@@ -178,7 +185,8 @@ class SDXLNetwork:
 
     def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
         """Latents [rows, C, h, w], a timestep for each row -> noise or velocity, as latents."""
-        return self._call(latents, timesteps, rows)
+        with self._calls.of(*latents.shape):
+            return self._call(latents, timesteps, rows)
 
     def _forward(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
         pooled, time_ids, *text = rows.tensors

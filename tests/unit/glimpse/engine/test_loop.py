@@ -1,10 +1,8 @@
 """`glimpse.engine.loop`: who shares a call, what is told of a step, and how a job ends early."""
 
 import asyncio
-import math
-import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -12,65 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse.engine.host_copy import HostCopies, HostCopy
-from glimpse.engine.job import Posterior, Rows
 from glimpse.engine.loop import Engine
 from glimpse.errors import DeadlineExceeded, StageFailed
-from glimpse.ports import DenoiseOptions, Priority, StepEvent
+from glimpse.ports import Priority, StepEvent
 from glimpse.torch_thread import TorchThread
 from tests.fakes import until
-from tests.tiny_model import scheduler_config
-from tests.unit.glimpse.engine.oracle import make_job
-
-
-class FakeNetwork:
-    """A network that predicts next to nothing; a job's conditioning is its name.
-
-    `calls` has the names of every call; `trouble` is asked before each answers, and may raise.
-    """
-
-    device = torch.device("cpu")
-    dtype = torch.float32
-    latent_channels = 4
-    latent_factor = 8
-
-    def __init__(self) -> None:
-        self.scheduler_config: Mapping[str, Any] = scheduler_config()
-        self.names: list[str] = []  # of the jobs that have begun
-        self.calls: list[list[str]] = []
-        self.trouble: Callable[[list[str]], object] = lambda names: None
-        self.hold_at: int | None = None  # the call that waits until it is free; None: all
-        self.free = threading.Event()
-        self.free.set()
-
-    @property
-    def steps(self) -> int:
-        return sum(len(names) for names in self.calls)
-
-    def rows(self, conditioning: str, guided: bool, width: int, height: int) -> Rows:
-        if conditioning == "cannot begin":
-            raise ValueError("no such conditioning")
-        self.names.append(conditioning)
-        number = float(len(self.names) - 1)
-        tokens = torch.full((2 if guided else 1, 1, 1), number)
-        return Rows((tokens,))
-
-    def posterior(self, image: Any) -> Posterior:
-        raise NotImplementedError
-
-    def predict(self, latents: torch.Tensor, timesteps: torch.Tensor, rows: Rows) -> torch.Tensor:
-        assert len(latents) == len(timesteps) == len(rows)
-        numbers = [int(number) for number in rows.tensors[0].flatten()]
-        names = list(dict.fromkeys(self.names[number] for number in numbers))
-        self.calls.append(names)
-        if self.hold_at is None or len(self.calls) == self.hold_at:
-            assert self.free.wait(5)
-        self.trouble(names)
-        prediction = latents * 0.1
-        for row, number in enumerate(numbers):
-            if self.names[number] == "NaN":
-                prediction[row] = math.nan
-        return prediction
+from tests.unit.glimpse.engine.fake_network import (
+    FakeCopies,
+    FakeNetwork,
+    arrived,
+    denoise,
+    drain,
+    raising_once,
+    started,
+)
 
 
 @pytest.fixture
@@ -83,33 +36,6 @@ def network() -> Iterator[FakeNetwork]:
 @pytest.fixture
 def engine(network: FakeNetwork, torch_thread: TorchThread) -> Engine:
     return Engine(network, torch_thread, row_budget=8)
-
-
-def denoise(
-    engine: Engine, name: str = "a", *, job: dict[str, Any] | None = None, **changes: Any
-) -> AsyncGenerator[StepEvent, None]:
-    """Four steps with guidance that are all told of, but for `changes` of the options."""
-    usual: dict[str, Any] = {
-        "priority": Priority.INTERACTIVE,
-        "deadline_s": None,
-        "emit_at": frozenset({1, 2, 3}),
-    }
-    options = DenoiseOptions(**(usual | changes))
-    return engine.denoise(make_job(**(job or {})), name, None, options)
-
-
-async def drain(stream: AsyncGenerator[StepEvent, None]) -> list[StepEvent]:
-    async with asyncio.timeout(5):
-        return [event async for event in stream]
-
-
-def started(engine: Engine, name: str = "a", **changes: Any) -> asyncio.Task[list[StepEvent]]:
-    return asyncio.create_task(drain(denoise(engine, name, **changes)))
-
-
-async def arrived(engine: Engine, count: int) -> None:
-    """Lets the other tasks run until so many jobs wait for a tick that is held up."""
-    await until(lambda: len(engine._mailbox) == count)
 
 
 async def test_every_step_is_told_and_only_what_was_asked_for(engine: Engine) -> None:
@@ -412,43 +338,6 @@ async def test_a_fault_of_the_engine_leaves_nobody_waiting(
     assert len(await drain(denoise(engine, "a"))) == 4
 
 
-class FakeCopies(HostCopies):
-    """Copies that arrive when `free` says so, and raise `trouble`."""
-
-    def __init__(self) -> None:
-        super().__init__(torch.device("cpu"))
-        self.there: Callable[[], bool] = lambda: True
-        self.trouble: Callable[[], object] = lambda: None
-
-    def start(self, tensor: torch.Tensor) -> HostCopy:
-        return FakeCopy(super().start(tensor), self)
-
-
-class FakeCopy(HostCopy):
-    def __init__(self, copy: HostCopy, copies: FakeCopies) -> None:
-        super().__init__(copy._host, None)
-        self._copies = copies
-
-    @property
-    def there(self) -> bool:
-        return self._copies.there()
-
-    def array(self) -> Any:
-        self._copies.trouble()
-        return super().array()
-
-
-def raising_once(failure: Exception) -> Callable[[], None]:
-    """Stands for a CUDA error, which surfaces wherever the device is next asked for something."""
-    failures = [failure]
-
-    def trouble() -> None:
-        if failures:
-            raise failures.pop()
-
-    return trouble
-
-
 @pytest.fixture
 def copies() -> FakeCopies:
     return FakeCopies()
@@ -508,10 +397,10 @@ class Closable(asyncio.SelectorEventLoop):
 
     shut = False
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_soon_threadsafe(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         if self.shut:
             raise RuntimeError("Event loop is closed")
-        return super().call_soon_threadsafe(callback, *args, context=context)
+        return super().call_soon_threadsafe(*args, **options)
 
 
 def test_a_job_whose_event_loop_is_closed_takes_nobody_along(
