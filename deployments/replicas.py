@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 from ray.exceptions import RayActorError
 
 from glimpse.errors import StageLost, StageStalled
+from glimpse.watch import cpu_share
 
 T = TypeVar("T")
 
@@ -121,9 +122,17 @@ async def _of(check: Check) -> object:
 class Replicas:
     """Of one deployment. The router, which fills it in, may run on another thread."""
 
-    def __init__(self, deployment: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        deployment: str,
+        clock: Callable[[], float] = time.monotonic,
+        share: Callable[[], float] = cpu_share,
+    ) -> None:
+        """`share` measures what part of a CPU this process gets, on another thread."""
         self._deployment = deployment
         self._clock = clock
+        self._share = share
+        self._least_share = 1.0  # since a replica is silent
         self._there: Mapping[str, Check] = {}  # replaced as a whole, never changed
         self._suspects: frozenset[str] = frozenset()
         self._calls: set[Call] = set()
@@ -185,12 +194,21 @@ class Replicas:
             while self._calls or self._suspects:
                 await asyncio.sleep(LOOK_EVERY_S)
                 now = self._clock()
+                await self._measure_share(watched)
                 self._look(watched, min(now - looked, 2 * LOOK_EVERY_S))
                 looked = now
         finally:
             for each in watched.values():
                 each.close()
             self._watching = None
+
+    async def _measure_share(self, watched: dict[str, _Watched]) -> None:
+        """On a starved machine replicas take longer to answer. Measured again and again: a thread
+        that has slept may get a CPU at once, for a moment."""
+        if all(2 * each.silent_s < self.stall_s for each in watched.values()):
+            self._least_share = 1.0
+        else:
+            self._least_share = min(self._least_share, await asyncio.to_thread(self._share))
 
     def _look(self, watched: dict[str, _Watched], passed_s: float) -> None:
         there = self._there
@@ -208,7 +226,7 @@ class Replicas:
                 self._suspects |= {replica}  # its calls fail by themselves
             elif found is not None:
                 self._stalled(replica, f"its health check fails: {found}")
-            elif state.silent_s >= self.stall_s:
+            elif state.silent_s * self._least_share >= self.stall_s:
                 self._stalled(replica, f"it has not answered for {state.silent_s:.1f} s")
 
     def _stalled(self, replica: str, why: str) -> None:

@@ -43,9 +43,8 @@ def there() -> dict[str, Replica]:
 
 @pytest.fixture
 def seen(there: dict[str, Replica]) -> Iterator[Replicas]:
-    made = Replicas("Denoiser")
+    made = Replicas("Denoiser", share=lambda: 1.0)
     made.stall_s = 0.05
-    made.stalls = 0  # type: ignore[attr-defined]
     made.update({name: replica.check for name, replica in there.items()})
     yield made
 
@@ -160,13 +159,31 @@ async def test_a_process_that_was_itself_suspended_blames_nobody(
         hours.append(3600.0 * len(hours))
         return hours[-1]
 
-    seen = Replicas("Denoiser", clock)
+    seen = Replicas("Denoiser", clock, lambda: 1.0)
     seen.stall_s = 20 * module.LOOK_EVERY_S
     seen.update({"a": there["a"].check})
     there["a"].silent = True
     with pytest.raises(StageStalled):
         await wait_on(seen, "a")
     assert len(hours) > 10
+
+
+async def test_on_a_starved_machine_a_replica_has_longer_to_answer(
+    there: dict[str, Replica],
+) -> None:
+    looks: list[float] = []
+
+    def share() -> float:
+        looks.append(1 / 20)
+        return looks[-1]
+
+    seen = Replicas("Denoiser", share=share)
+    seen.stall_s = 5 * module.LOOK_EVERY_S
+    seen.update({"a": there["a"].check})
+    there["a"].silent = True
+    with pytest.raises(StageStalled):
+        await wait_on(seen, "a")
+    assert len(looks) > 20  # of a hundred or so; with a CPU of its own it would be five
 
 
 async def test_a_given_up_call_says_so_also_between_two_answers() -> None:
