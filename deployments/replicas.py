@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from glimpse.errors import StageLost, StageStalled
 from glimpse.watch import cpu_share
@@ -86,23 +86,27 @@ class _Watched:
     """A replica that is being checked. Silence counts only as far as this process saw it: at most
     two looks for each look, so that one that was itself suspended does not blame others."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._checking: asyncio.Task[object] | None = None
+        self._due_s = 0.0  # until the next check
         self.silent_s = 0.0
-        self.check: asyncio.Task[object] | None = None
-        self.due_s = 0.0  # until the next check
 
-    def look(self, check: Check, passed_s: float) -> Exception | None | bool:
+    def look(self, passed_s: float) -> Exception | None | bool:
         """True: healthy. An exception: what the check raised. None: no answer yet."""
-        self.due_s -= passed_s
-        if self.check is None:
-            if self.due_s <= 0:
-                self.check = asyncio.create_task(_of(check), context=contextvars.Context())
-                self.due_s = CHECK_EVERY_S
+        self._due_s -= passed_s
+        if self._checking is None:
+            if self._due_s <= 0:
+                # In a context of its own: what is called in a request's is cancelled with it.
+                self._checking = asyncio.create_task(
+                    _of(self._check), context=contextvars.Context()
+                )
+                self._due_s = CHECK_EVERY_S
             return None
-        if not self.check.done():
+        if not self._checking.done():
             self.silent_s += passed_s
             return None
-        done, self.check = self.check, None
+        done, self._checking = self._checking, None
         failure = done.exception()
         if failure is None:
             self.silent_s = 0.0
@@ -111,8 +115,8 @@ class _Watched:
         return failure
 
     def close(self) -> None:
-        if self.check is not None:
-            self.check.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
 
 
 async def _of(check: Check) -> object:
@@ -182,7 +186,6 @@ class Replicas:
 
     def _watch(self) -> None:
         if self._watching is None:
-            # In a context of its own: what is called in a request's is cancelled with the request.
             self._watching = asyncio.create_task(
                 self._until_nothing_is_open(), context=contextvars.Context()
             )
@@ -212,20 +215,22 @@ class Replicas:
 
     def _look(self, watched: dict[str, _Watched], passed_s: float) -> None:
         there = self._there
-        self._suspects &= there.keys()
         busy = {call.replica for call in self._calls if call.replica is not None}
-        wanted = (busy | self._suspects) & there.keys()
-        for gone in watched.keys() - wanted:
-            watched.pop(gone).close()
-        for replica in wanted:
-            state = watched.setdefault(replica, _Watched())
-            found = state.look(there[replica], passed_s)
+        # One that drains gets no more calls, and is watched as long as it has some.
+        self._suspects &= there.keys() | busy
+        for replica in (busy | self._suspects) & there.keys() - watched.keys():
+            watched[replica] = _Watched(there[replica])
+        for replica in watched.keys() - busy - self._suspects:
+            watched.pop(replica).close()
+        for replica, state in watched.items():
+            found = state.look(passed_s)
             if found is True:
                 self._suspects -= {replica}
             elif isinstance(found, RayActorError):
                 self._suspects |= {replica}  # its calls fail by themselves
             elif found is not None:
-                self._stalled(replica, f"its health check fails: {found}")
+                cause = found.cause if isinstance(found, RayTaskError) else found
+                self._stalled(replica, f"its health check fails: {cause}")
             elif state.silent_s * self._least_share >= self.stall_s:
                 self._stalled(replica, f"it has not answered for {state.silent_s:.1f} s")
 

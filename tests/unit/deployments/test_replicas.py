@@ -133,6 +133,19 @@ async def test_what_another_stage_lost_is_not_put_down_to_the_replica(seen: Repl
     assert seen.trusted(["a", "b"], str) == ["a", "b"]
 
 
+async def test_one_that_drains_is_watched_for_the_calls_that_it_still_has(
+    seen: Replicas, there: dict[str, Replica]
+) -> None:
+    waiting = asyncio.create_task(wait_on(seen, "a"))
+    await until(lambda: there["a"].checks > 0)
+    seen.update({"b": there["b"].check})
+    there["a"].silent = True
+    async with asyncio.timeout(5):
+        with pytest.raises(StageStalled):
+            await waiting
+    await until(lambda: seen._watching is None)
+
+
 async def test_whoever_calls_can_wait_for_a_replica_that_is_no_suspect(
     seen: Replicas, there: dict[str, Replica]
 ) -> None:
