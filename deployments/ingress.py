@@ -9,6 +9,7 @@ from ray.serve.handle import DeploymentHandle
 from config.settings import ROOT, AppSettings, RealtimeSettings
 from deployments import handles, http_server
 from deployments.access import access_options, refuse_exposure
+from deployments.meter import ServeMeter
 from glimpse import logs
 from glimpse.failover import Failover
 from glimpse.families import LATENT_FACTOR
@@ -37,6 +38,8 @@ class Edge:
         logger.info("settings: %s", settings.model_dump_json())
         http_server.warn_if_unbounded()
         self._settings = settings
+        self._meter = ServeMeter()
+        self._meter.start_at_zero()
         self._access = access_options(settings.access, _limits(settings, key_limits))
         self._service = Service(
             Flow(
@@ -69,6 +72,7 @@ class Edge:
                 page=(ROOT / "playground" / "index.html").read_text("utf-8"),
                 version=version("glimpse"),
                 access=self._access,
+                meter=self._meter,
             ),
         )
 

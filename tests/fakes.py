@@ -1,17 +1,18 @@
-"""The ports of `glimpse.ports` in memory: stages that do as a test tells them."""
+"""The ports of `glimpse.ports` in memory: stages that do as a test tells them. And a meter that
+remembers."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from glimpse.errors import StageLost
 from glimpse.failover import Failover
 from glimpse.generation import Flow
-from glimpse.meter import Unmetered
+from glimpse.meter import Meter, Outcome, PreviewKind, Unmetered
 from glimpse.ports import (
     DenoiseOptions,
     Job,
@@ -316,6 +317,48 @@ class FakeStages:
         """Calls of any stage that have not ended."""
         stages = (self.text_encoder, self.denoiser, self.preview_decoder, self.image_codec)
         return sum(stage.open for stage in stages)
+
+
+class FakeMeter(Meter):
+    """Remembers each call: the name of the method, then its arguments."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def of(self, name: str) -> list[Any]:
+        """The arguments of each call of a method; of one that takes a single one, that."""
+        found = [call[1:] for call in self.calls if call[0] == name]
+        return [call[0] if len(call) == 1 else call for call in found]
+
+    def ended(self, outcome: Outcome, seconds: float) -> None:
+        self.calls.append(("ended", outcome, seconds))
+
+    def refused(self, reason: str) -> None:
+        self.calls.append(("refused", reason))
+
+    def moved(self, stage: str, reason: Literal["lost", "stalled"]) -> None:
+        self.calls.append(("moved", stage, reason))
+
+    def resumed(self, steps: int) -> None:
+        self.calls.append(("resumed", steps))
+
+    def stalled(self, stage: str) -> None:
+        self.calls.append(("stalled", stage))
+
+    def preview(self, kind: PreviewKind) -> None:
+        self.calls.append(("preview", kind))
+
+    def first_preview(self, seconds: float) -> None:
+        self.calls.append(("first_preview", seconds))
+
+    def queued(self, seconds: float) -> None:
+        self.calls.append(("queued", seconds))
+
+    def tick(self, seconds: float, rows: int) -> None:
+        self.calls.append(("tick", seconds, rows))
+
+    def step(self, seconds: float) -> None:
+        self.calls.append(("step", seconds))
 
 
 def rough_previews(limit_s: float) -> RoughPreviews:

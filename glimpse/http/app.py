@@ -16,6 +16,7 @@ from glimpse.http.access import AccessOptions
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.request_id import RequestIdMiddleware
 from glimpse.http.service import Service
+from glimpse.meter import Meter
 
 HEALTH_TIMEOUT_S = 2.0
 
@@ -31,6 +32,7 @@ class AppOptions:
     page: str
     version: str
     access: AccessOptions
+    meter: Meter
 
 
 def create_app(service: Service, options: AppOptions) -> FastAPI:
@@ -44,6 +46,7 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
         redirect_slashes=False,
         lifespan=_lifespan(service),
     )
+    app.state.meter = options.meter
     errors.install(app)
     access.install(app, options.access, options.aliases)
     app.add_middleware(RequestIdMiddleware)

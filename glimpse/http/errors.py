@@ -1,4 +1,4 @@
-"""Every failure as an answer, of the shape that the clients of its route know."""
+"""Every failure as an answer, of the shape that the clients of its route know. Counts refusals."""
 
 import json
 from collections.abc import Mapping
@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound, Unauthorized
 from glimpse.http.leaving import CLIENT_CLOSED_REQUEST, ClientGone
 from glimpse.http.request_id import HEADER
+from glimpse.meter import Meter
 from glimpse.protocols import openai
 
 ANYWHERE = (401, 403, 421, 500, 503)
@@ -52,8 +53,41 @@ def documented(*statuses: int, schema: dict[str, Any] = ERROR) -> dict[int | str
     return {status: {"content": {"application/json": {"schema": schema}}} for status in statuses}
 
 
-def answer(path: str, error: GlimpseError, headers: Mapping[str, str] | None = None) -> Response:
-    """ASCII, so that a lone surrogate in a key can be named at all."""
+class GenerationFailed(Exception):
+    """A generation ended without its pictures. It was admitted: its request is answered with
+    `error`, but does not count as refused."""
+
+    def __init__(self, error: GlimpseError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def count_refusal(scope: Scope, code: str) -> None:
+    """Of a request, a session or a message, under the code of its error. Every door comes here."""
+    meter: Meter = scope["app"].state.meter
+    meter.refused(code)
+
+
+class Refusal(Response):
+    """Counts when it is sent: Starlette has the answer to an unforeseen error made even where
+    another answer has begun, and then does not send it."""
+
+    def __init__(self, code: str, content: str, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(content, status, headers, media_type="application/json")
+        self._code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        count_refusal(scope, self._code)
+        await super().__call__(scope, receive, send)
+
+
+def _refusal(path: str, error: GlimpseError, headers: Mapping[str, str] | None = None) -> Refusal:
+    content, status, ours = _told(path, error)
+    return Refusal(error.code, content, status, {**(headers or {}), **ours})
+
+
+def _told(path: str, error: GlimpseError) -> tuple[str, int, dict[str, str]]:
+    """Body, status and headers. ASCII, so that a lone surrogate in a key can be named at all."""
     if openai.speaks(path):
         status, fields = openai.status(error), openai.error_json(error)
     else:
@@ -61,26 +95,31 @@ def answer(path: str, error: GlimpseError, headers: Mapping[str, str] | None = N
         # client the other.
         status = error.status
         fields = {"detail": error.detail, "message": error.message, "error_type": error.code}
-    headers = dict(headers or {})
+    headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    return Response(json.dumps(fields), status, headers=headers, media_type="application/json")
+    return json.dumps(fields), status, headers
 
 
 async def refuse(error: GlimpseError, scope: Scope, receive: Receive, send: Send) -> None:
     """The answer of a middleware. A WebSocket is closed before it is accepted, which servers tell
     the client as HTTP 403."""
     if scope["type"] == "websocket":
+        count_refusal(scope, error.code)
         await send({"type": "websocket.close", "code": 1008, "reason": ""})
     else:
-        await answer(scope["path"], error)(scope, receive, send)
+        await _refusal(scope["path"], error)(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:
     async def ours(request: Request, error: Any) -> Response:
-        return answer(request.url.path, error)
+        return _refusal(request.url.path, error)
+
+    async def failed(request: Request, failure: Any) -> Response:
+        content, status, headers = _told(request.url.path, failure.error)
+        return Response(content, status, headers, media_type="application/json")
 
     async def routing(request: Request, error: Any) -> Response:
         path = request.url.path
@@ -89,23 +128,43 @@ def install(app: FastAPI) -> None:
             message = (
                 f"{request.method[:20]} is not served here; use {allowed or 'another method'}."
             )
-            return answer(path, MethodNotAllowed(message), error.headers)
+            return _refusal(path, MethodNotAllowed(message), error.headers)
         if error.status_code == 404:
-            message = f"There is nothing at {path[:100]}; GET /docs lists what there is."
-            return answer(path, NotFound(message))
-        fields = {"detail": error.detail, "message": error.detail, "error_type": "http_error"}
-        return JSONResponse(fields, error.status_code, headers=error.headers)
+            return _refusal(path, _nothing_at(path))
+        code = "http_error"
+        fields = {"detail": error.detail, "message": error.detail, "error_type": code}
+        return Refusal(code, json.dumps(fields), error.status_code, error.headers or {})
 
     async def unforeseen(request: Request, error: Exception) -> Response:
         # This goes out past the middleware that sets the header elsewhere. Starlette raises the
         # error again afterwards, for the server's log.
-        return answer(request.url.path, GlimpseError(), {HEADER: request.state.request_id})
+        return _refusal(request.url.path, GlimpseError(), {HEADER: request.state.request_id})
 
     async def gone(request: Request, error: Any) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     app.add_exception_handler(GlimpseError, ours)
+    app.add_exception_handler(GenerationFailed, failed)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(ClientGone, gone)
     app.add_exception_handler(HTTPException, routing)
     app.add_exception_handler(Exception, unforeseen)
+    app.router.default = _Nowhere(app.router.default)
+
+
+class _Nowhere:
+    """Where no route leads. A WebSocket is refused as a middleware does it: Starlette closes it
+    without an exception that could be handled."""
+
+    def __init__(self, otherwise: ASGIApp) -> None:
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await refuse(_nothing_at(scope["path"]), scope, receive, send)
+        else:
+            await self._otherwise(scope, receive, send)
+
+
+def _nothing_at(path: str) -> NotFound:
+    return NotFound(f"There is nothing at {path[:100]}; GET /docs lists what there is.")

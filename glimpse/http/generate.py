@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from glimpse.errors import GlimpseError
 from glimpse.event_log import Cancelled, Event, EventLog, Failed, Final
 from glimpse.http.body import read_json_object
+from glimpse.http.errors import GenerationFailed
 from glimpse.http.leaving import ClientGone, unless_gone
 from glimpse.http.service import Service
 from glimpse.ports import Priority
@@ -69,14 +70,14 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
 
 
 async def final_event(service: Service, request: GenerationRequest) -> Final:
-    """Makes the pictures. Raises what kept them from being made."""
+    """Makes the pictures. Raises `GenerationFailed`, or what kept it from beginning."""
     async with service.generation(request, Priority.INTERACTIVE) as log:
         async for _, event in log.read():
             if isinstance(event, Failed):
-                raise event.error
+                raise GenerationFailed(event.error)
             if isinstance(event, Final):
                 return event
-    raise GlimpseError
+    raise GenerationFailed(GlimpseError())
 
 
 class StreamCutOff(Exception):

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -20,6 +21,7 @@ from glimpse.errors import (
     RateLimited,
     invalid,
 )
+from glimpse.http.errors import count_refusal
 from glimpse.http.pacing import Bucket
 from glimpse.http.service import Service
 from glimpse.http.session import Session
@@ -120,6 +122,7 @@ class _Door:
         self._codec_of = codec
         self._sent: deque[tuple[float, int]] = deque()  # when, and how many bytes
         self._sent_bytes = 0
+        self._count_refusal = partial(count_refusal, websocket.scope)
         self._messages = Bucket(options.messages_per_s, BURST_S)
         self._frames = Bucket(options.messages_per_s * FLOOD, BURST_S)
         self._input = Bucket(options.max_input_bytes_per_s, INPUT_BURST_S)
@@ -139,6 +142,8 @@ class _Door:
 
     async def _end(self, ended: _Ended) -> None:
         logger.info("a session ends: %s", ended.error)
+        if ended.close_code != NORMAL:
+            self._count_refusal(ended.error.lower())
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await self._websocket.send_text(
@@ -165,6 +170,7 @@ class _Door:
                     memory,
                     self._offer,
                     codec,
+                    self._count_refusal,
                     max_buffering=max_buffering,
                     max_waiting_bytes=self._options.max_waiting_bytes,
                     max_unsent=self._options.max_unsent,
@@ -186,7 +192,7 @@ class _Door:
                 request_id = _request_id(message)
                 session.put(message)
             except GlimpseError as refused:
-                session.tell(refused, request_id)
+                session.refuse(refused, request_id)
 
     async def _receive(self, session: Session) -> Frame:
         """The next frame. Raises `_Ended` where none comes in time, or one is too large."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from glimpse.errors import GlimpseError
@@ -31,6 +31,7 @@ class Session:
         memory: SessionMemory,
         offer: Offer,
         codec: realtime.Codec,
+        count_refusal: Callable[[str], None],
         *,
         max_buffering: int,
         max_waiting_bytes: int,
@@ -40,6 +41,7 @@ class Session:
         self._memory = memory
         self._offer = offer
         self._codec = codec
+        self._count_refusal = count_refusal
         self._max_buffering = max_buffering
         self._max_waiting_bytes = max_waiting_bytes
         self._max_unsent = max_unsent
@@ -72,7 +74,12 @@ class Session:
             self._overtakable = False  # a second time would interrupt its ending
             self._making.cancel()
 
-    def tell(self, error: GlimpseError, request_id: str | None) -> None:
+    def refuse(self, error: GlimpseError, request_id: str | None) -> None:
+        """Counts a message that is refused, and tells the client."""
+        self._count_refusal(error.code)
+        self._tell(error, request_id)
+
+    def _tell(self, error: GlimpseError, request_id: str | None) -> None:
         """Tells the client of an error; the session goes on."""
         code = realtime.error_code(error)
         self._send(realtime.error_text(code, error.message, request_id))
@@ -128,9 +135,9 @@ class Session:
                     if isinstance(event, Preview | Final):
                         self._send(Result(wanted, event))
                     elif isinstance(event, Failed):
-                        self.tell(event.error, request.request_id)
+                        self._tell(event.error, request.request_id)
         except GlimpseError as refused:
-            self.tell(refused, request.request_id)
+            self.refuse(refused, request.request_id)
 
     def _send(self, unsent: Result | str) -> None:
         if len(self._unsent) == self._max_unsent:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -138,6 +139,16 @@ class Application:
     def memory(self, kind: str) -> int:
         """The bytes in memory of all of these."""
         return sum(process.memory_info().rss for process in self.actors(kind))
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """The sum of the series of this name that have these labels, as Prometheus would read it.
+        None where there is none. Ray's processes report every ten seconds."""
+        text = httpx.get(f"http://127.0.0.1:{self._ports[6]}/metrics").text
+        found = []
+        for known, value in re.findall(rf"^{name}\{{(.*)\}} (\S+)$", text, re.MULTILINE):
+            if labels.items() <= dict(re.findall(r'(\w+)="([^"]*)"', known)).items():
+                found.append(float(value))
+        return sum(found) if found else None
 
     def logs(self) -> str:
         return self.log.read_text(errors="replace")

@@ -13,7 +13,7 @@ from glimpse.http.app import AppOptions, create_app
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.service import Service
 from glimpse.ports import RoughPreviews
-from tests.fakes import OFFER, FakeStages, until
+from tests.fakes import OFFER, FakeMeter, FakeStages, until
 
 ANYBODY = AccessOptions(hosts=("*",), origins=(), keys=None)
 JSON = {"content-type": "application/json"}
@@ -60,6 +60,7 @@ class Server:
             stage_wait_s=stage_wait_s,
         )
         self.service.ready = ready
+        self.meter = FakeMeter()
         options = AppOptions(
             aliases=("glimpse/miniature", "glimpse/other"),
             max_body_bytes=max_body_bytes,
@@ -68,6 +69,7 @@ class Server:
             page="<p>Draw!</p>",
             version="1.2.3",
             access=access,
+            meter=self.meter,
         )
         self.app: FastAPI = create_app(self.service, options)
 
