@@ -140,7 +140,7 @@ class Application:
         """The bytes in memory of all of these."""
         return sum(process.memory_info().rss for process in self.actors(kind))
 
-    def metric(self, name: str, **labels: str) -> float | None:
+    def metric(self, name: str, /, **labels: str) -> float | None:
         """The sum of the series of this name that have these labels, as Prometheus would read it.
         None where there is none. Ray's processes report every ten seconds."""
         text = httpx.get(f"http://127.0.0.1:{self._ports[6]}/metrics").text

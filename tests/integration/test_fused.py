@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from config.settings import ROOT
-from tests.integration.application import Application
+from tests.integration.application import Application, eventually
 from tests.integration.test_bad_input import REFUSED
 from tests.integration.test_leaving import LONG, SHORT, stream, wait_until_quiet
 from tests.integration.test_oracle import check_picture_and_previews, decoded, difference
@@ -87,3 +87,18 @@ def test_health_names_every_stage(application: Application) -> None:
     assert answer.json()["stages"] == dict.fromkeys(
         ("text_encoder", "denoiser", "preview_decoder", "image_codec"), True
     )
+
+
+def test_what_is_refused_is_counted(application: Application) -> None:
+    assert httpx.post(application.url, json={"prompt": ""}).status_code == 422
+    where = {"reason": "invalid_request", "deployment": "Fused"}
+    eventually(lambda: application.metric("ray_glimpse_refusals_total", **where) is not None)
+
+
+# NEEDS THE INTEGRATION: fails until deployments/fused.py hands the engine the meter.
+def test_each_tick_is_metered_once(application: Application) -> None:
+    wanted = {"prompt": "a windmill", "num_inference_steps": 2}
+    assert httpx.post(application.url, json=wanted, timeout=60).status_code == 200
+    wait_until_quiet(application)
+    ticks = application.counters("Fused")["ticks"]
+    eventually(lambda: application.metric("ray_glimpse_tick_seconds_count") == ticks)

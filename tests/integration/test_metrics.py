@@ -45,10 +45,10 @@ async def _use(application: Application) -> None:
         assert "INVALID_MESSAGE" in str(await session.recv())
 
 
-def expect(application: Application, value: float, name: str, **labels: str) -> None:
+def expect(application: Application, value: float, name: str, /, **labels: str) -> None:
     """That Prometheus comes to read this value. Ray reports every ten seconds."""
     with suppress(TimeoutError):
-        eventually(lambda: application.metric(f"ray_glimpse_{name}", **labels) == value, 40)
+        eventually(lambda: application.metric(f"ray_glimpse_{name}", **labels) == value)
     assert application.metric(f"ray_glimpse_{name}", **labels) == value, (name, labels)
 
 
@@ -111,7 +111,7 @@ def _value(application: Application, kind: str) -> float:
 
 def _mean(application: Application, name: str) -> float:
     name = f"ray_glimpse_{name}"
-    eventually(lambda: application.metric(f"{name}_count") is not None, 40)
+    eventually(lambda: application.metric(f"{name}_count") is not None)
     total, count = application.metric(f"{name}_sum"), application.metric(f"{name}_count")
     assert total is not None and count
     return total / count
