@@ -3,7 +3,7 @@
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -127,18 +127,32 @@ def test_stages_have_the_names_that_errors_give_them() -> None:
     } == set(STAGES)
 
 
-def test_what_goes_wrong_is_told_once_and_reaches_no_caller(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("glimpse"), "propagate", True)
+class Heard(logging.Handler):
+    """What the meter logs, however the test before has left the loggers above it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    handler = Heard()
+    meter.logger.addHandler(handler)
+    yield handler.messages
+    meter.logger.removeHandler(handler)
+
+
+def test_what_goes_wrong_is_told_once_and_reaches_no_caller(heard: list[str]) -> None:
     backend = FakeMetrics()
     broken = ServeMeter(backend)
     backend.made["glimpse_tick_seconds"].broken = True
     for _ in range(3):
         broken.tick(0.1, 8)
-    assert [record.getMessage() for record in caplog.records] == [
-        "glimpse_tick_seconds is not counted; further failures are not logged"
-    ]
+    assert heard == ["glimpse_tick_seconds is not counted; further failures are not logged"]
     assert backend.seen == {"glimpse_tick_rows": [(8,)] * 3}
 
 
@@ -152,11 +166,8 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
         assert series.description.endswith(".")
 
 
-def test_serves_own_metrics_take_every_call_from_any_thread(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_serves_own_metrics_take_every_call_from_any_thread(heard: list[str]) -> None:
     """As far as it can be seen without Ray. tests/integration/test_metrics.py reads the values."""
-    monkeypatch.setattr(logging.getLogger("glimpse"), "propagate", True)
     shared = ServeMeter()
     shared.start_at_zero()
     for series, metric in shared._made.items():
@@ -173,7 +184,7 @@ def test_serves_own_metrics_take_every_call_from_any_thread(
         thread.start()
     for thread in threads:
         thread.join()
-    assert caplog.records == []
+    assert heard == []
 
 
 # docs/operating.md
