@@ -8,6 +8,7 @@ from config.settings import AppSettings
 from deployments import denoiser, image_codec, preview_decoder, text_encoder
 from deployments.access import refuse_exposure
 from deployments.ingress import Edge
+from deployments.meter import ServeMeter
 from glimpse.batches import Batches
 from glimpse.direct import TextEncoding
 from glimpse.failover import Failover
@@ -21,7 +22,7 @@ class Fused(Edge):
         thread = TorchThread(settings.denoiser.threads)
         self._stages = thread.call(_load, settings, thread)
         # No other process has these stages: what is lost with this one is lost.
-        super().__init__(settings, self._stages, Failover(max_moves=0), key_limits)
+        super().__init__(settings, self._stages, Failover(max_moves=0), ServeMeter(), key_limits)
 
     async def ping(self) -> dict[str, Any]:
         """The counters of all the stages."""

@@ -19,7 +19,6 @@ from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.service import Service
 from glimpse.key_limits import CountedHere, KeyLimits
 from glimpse.latent_rgb import LatentRGB
-from glimpse.meter import Unmetered
 from glimpse.ports import RoughPreviews, Stages
 from glimpse.request import Offer
 
@@ -32,14 +31,16 @@ class Edge:
         settings: AppSettings,
         stages: Stages,
         failover: Failover,
+        meter: ServeMeter,
         key_limits: DeploymentHandle | None,
     ) -> None:
+        """`meter` is the one of this process."""
         logs.configure(settings.log_level)
         logger.info("settings: %s", settings.model_dump_json())
         http_server.warn_if_unbounded()
         self._settings = settings
-        self._meter = ServeMeter()
-        self._meter.start_at_zero()
+        self._meter = meter
+        meter.start_at_zero()
         self._access = access_options(settings.access, _limits(settings, key_limits))
         self._service = Service(
             Flow(
@@ -47,7 +48,7 @@ class Edge:
                 settings.ingress.deadline_s,
                 _rough_previews(settings),
                 failover,
-                failover.meter,
+                meter,
             ),
             _offer(settings),
             max_pictures=settings.ingress.max_pictures,
@@ -106,7 +107,7 @@ class Ingress(Edge):
         key_limits: DeploymentHandle | None,
     ) -> None:
         refuse_exposure(settings.access)
-        recovery, meter = settings.recovery, Unmetered()
+        recovery, meter = settings.recovery, ServeMeter()
         watch = handles.Watch(recovery.stall_s, meter)
         super().__init__(
             settings,
@@ -115,8 +116,8 @@ class Ingress(Edge):
                 max_moves=recovery.max_moves,
                 checkpoint_every_steps=recovery.checkpoint_every_steps,
                 checkpoint_every_s=recovery.checkpoint_every_s,
-                meter=meter,
             ),
+            meter,
             key_limits,
         )
 

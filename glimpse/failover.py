@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from glimpse.errors import StageFailed, StageLost, StageStalled
-from glimpse.meter import Meter, Unmetered
+from glimpse.meter import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,6 @@ class Failover:
     max_moves: int
     checkpoint_every_steps: int | None = None
     checkpoint_every_s: float | None = None
-    meter: Meter = field(default_factory=Unmetered)
     trials: Trials = field(default_factory=Trials)
 
     def checkpoint_steps(self, steps: int, previews: frozenset[int]) -> frozenset[int]:
@@ -77,11 +76,16 @@ class Moves:
     """
 
     def __init__(
-        self, stage: str, failover: Failover, resumes: Callable[[], str] | None = None
+        self,
+        stage: str,
+        failover: Failover,
+        meter: Meter,
+        resumes: Callable[[], str] | None = None,
     ) -> None:
         """`resumes` says for the log from where the next attempt goes on."""
         self._stage = stage
         self._failover = failover
+        self._meter = meter
         self._resumes = resumes
         self._count = 0
         self._began = 0.0
@@ -138,5 +142,5 @@ class Moves:
             self._failover.max_moves,
             ", not counted: a suspect ended it" if excused else "",
         )
-        self._failover.meter.moved(self._stage, "stalled" if reason == "stalled" else "lost")
+        self._meter.moved(self._stage, "stalled" if reason == "stalled" else "lost")
         return True

@@ -192,7 +192,7 @@ class _Generation:
 
     async def _insisting(self, stage: str, call: Callable[[], Awaitable[T]]) -> T:
         """Calls a stage; where its replica is lost meanwhile, another one."""
-        moves = Moves(stage, self._flow.failover)
+        moves = Moves(stage, self._flow.failover, self._flow.meter)
         while True:
             async with moves:
                 return await call()
@@ -249,6 +249,7 @@ class _Generation:
             options,
             flow.stages.denoiser,
             flow.failover,
+            flow.meter,
             deadline=self._began + flow.deadline_s,
             encode=self._encode,
             told=self._told if shown else lambda event: None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from glimpse.errors import StageFailed, StageLost
 from glimpse.failover import Failover, Moves
+from glimpse.meter import Meter
 from glimpse.ports import DenoiseOptions, Denoiser, Job, Opaque, StepEvent
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class PictureJob:
         options: DenoiseOptions,
         denoiser: Denoiser,
         failover: Failover,
+        meter: Meter,
         *,
         deadline: float,
         encode: Callable[[], Awaitable[Encoded]],
@@ -61,6 +63,7 @@ class PictureJob:
         self._options = options
         self._denoiser = denoiser
         self._failover = failover
+        self._meter = meter
         self._deadline = deadline
         self._encode = encode
         self._tell = told
@@ -69,7 +72,7 @@ class PictureJob:
 
     async def run(self, encoded: Encoded) -> Denoised:
         """Raises what ends the job."""
-        moves = Moves("denoise", self._failover, self._resumes)
+        moves = Moves("denoise", self._failover, self._meter, self._resumes)
         inputs_lost = 0
         while True:
             async with moves:
@@ -86,7 +89,7 @@ class PictureJob:
     async def _attempt(self, encoded: Encoded, moves: Moves) -> Denoised:
         checkpoint, options = self._checkpoint, self._options
         if checkpoint.state is not None:
-            self._failover.meter.resumed(checkpoint.step)
+            self._meter.resumed(checkpoint.step)
         # Where the replica was lost, or before: the first step that a lost one did not tell of.
         passed_at = min((step for step in options.told if step > self._told), default=TO_THE_END)
         options = replace(

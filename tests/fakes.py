@@ -299,9 +299,11 @@ class FakeStages:
         deadline_s: float = 5,
         rough: RoughPreviews | None = None,
         failover: Failover | None = None,
+        meter: Meter | None = None,
     ) -> Flow:
         """Over these stages; without failover, lost work fails."""
-        return Flow(self.ports, deadline_s, rough, failover or Failover(max_moves=0), Unmetered())
+        failover = failover or Failover(max_moves=0)
+        return Flow(self.ports, deadline_s, rough, failover, meter or Unmetered())
 
     def __init__(self) -> None:
         self.text_encoder = FakeTextEncoder()

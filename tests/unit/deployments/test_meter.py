@@ -11,7 +11,7 @@ import pytest
 from config.settings import ROOT
 from deployments import handles, meter
 from deployments.meter import SERIES, STAGES, Series, ServeMeter
-from glimpse.meter import Meter
+from glimpse.meter import Meter, Unmetered
 
 
 class FakeMetric:
@@ -118,10 +118,12 @@ def test_counters_whose_labels_are_known_start_at_zero() -> None:
 
 def test_stages_have_the_names_that_errors_give_them() -> None:
     class Handle:
+        app_name, deployment_name = "test", "Meter"
+
         def options(self, **_: Any) -> "Handle":
             return self
 
-    stages = handles.stages(*[Handle()] * 4)
+    stages = handles.stages(*[Handle()] * 4, handles.Watch(5, Unmetered()))
     assert {getattr(stages, name)._stage for name in stages.__slots__} | {
         "image_encode"  # of either decoder, the other way round
     } == set(STAGES)

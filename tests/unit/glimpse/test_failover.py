@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,23 +14,24 @@ from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageLos
 from glimpse.event_log import EventLog, Failed, Final, Preview, Step
 from glimpse.failover import Failover
 from glimpse.generation import SessionMemory
-from glimpse.meter import Unmetered
 from glimpse.ports import DenoiseOptions, Job, Opaque, Priority, StepEvent
-from tests.fakes import FakeStage, FakeStages, make_request, until
+from tests.fakes import FakeMeter, FakeStage, FakeStages, make_request, until
 
 LOST = StageLost("denoise")
 STALLED = StageStalled("denoise")
-TWENTY = {"num_inference_steps": 20, "progress": True}
+TWENTY: dict[str, Any] = {"num_inference_steps": 20, "progress": True}
 
 
 def failover(max_moves: int = 2, every: int | None = 5) -> Failover:
     return Failover(max_moves=max_moves, checkpoint_every_steps=every)
 
 
-async def run(stages: FakeStages, moves: Failover, **changes: object) -> EventLog:
+async def run(
+    stages: FakeStages, moves: Failover, meter: FakeMeter | None = None, **changes: Any
+) -> EventLog:
     log = EventLog(200)
     request = make_request(**changes)
-    flow = stages.flow(failover=moves)
+    flow = stages.flow(failover=moves, meter=meter)
     async with asyncio.timeout(5):
         await generation.run(request, log, flow, priority=Priority.INTERACTIVE)
     return log
@@ -208,21 +210,15 @@ async def test_the_deadline_counts_over_all_moves() -> None:
 async def test_a_move_is_logged_with_its_reason_and_metered(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Moved(Unmetered):
-        def __init__(self) -> None:
-            self.seen: list[object] = []
-
-        def moved(self, stage: str, reason: str) -> None:
-            self.seen.append((stage, reason))
-
-        def resumed(self, steps: int) -> None:
-            self.seen.append(steps)
-
-    meter, stages = Moved(), FakeStages()
+    meter, stages = FakeMeter(), FakeStages()
     stages.denoiser.losses = [(8, STALLED)]
     stages.image_codec.losses = [StageLost("image_decode")]
-    await run(stages, replace(failover(), meter=meter), **TWENTY)
-    assert meter.seen == [("denoise", "stalled"), 7, ("image_decode", "lost")]
+    await run(stages, failover(), meter, **TWENTY)
+    assert meter.of("moved") == [("denoise", "stalled"), ("image_decode", "lost")]
+    assert meter.of("resumed") == [7]
+    assert [outcome for outcome, _ in meter.of("ended")] == ["done"]
+    assert len(meter.of("queued")) == len(meter.of("first_preview")) == 1
+    assert set(meter.of("preview")) <= {"decoded", "dropped"} and len(meter.of("preview")) == 19
     assert (
         "moved: denoise stalled at step 7, resumes from step 7 on another replica (move 1 of 2)"
         in caplog.text
