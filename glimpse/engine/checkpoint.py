@@ -1,31 +1,51 @@
 """A job's state between two steps, to bytes and back. Tensors and JSON; never pickle."""
 
 import json
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import safetensors
 import safetensors.torch
 
+from glimpse.engine.host_copy import HostCopies, HostCopy
 from glimpse.engine.job import Inpainting, RunningJob
 
 HISTORY = "history."
 KEPT = tuple(field.name for field in fields(Inpainting))
 
 
-def save(job: RunningJob) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a job after a step, on its way to the host. The job may go on meanwhile."""
+
+    tensors: Mapping[str, HostCopy]
+    metadata: dict[str, str]
+
+    @property
+    def there(self) -> bool:
+        return all(copy.there for copy in self.tensors.values())
+
+    def state(self) -> bytes:
+        """Waits where it is not there yet."""
+        tensors = {name: copy.tensor() for name, copy in self.tensors.items()}
+        return safetensors.torch.save(tensors, metadata=self.metadata)
+
+
+def take(job: RunningJob, copies: HostCopies) -> Snapshot:
     """The state of a job, and its settings. The text is not in it: whoever resumes a job has that,
     and can have it encoded again.
     """
-    tensors, numbers = job.solver.history()
+    history, numbers = job.solver.history()
     kept = job.inpainting
-    return safetensors.torch.save(
-        {
-            "latents": job.latents.contiguous(),
-            "generator": job.generator.get_state(),
-            **{HISTORY + name: tensor.contiguous() for name, tensor in tensors.items()},
-            **{name: getattr(kept, name).contiguous() for name in KEPT if kept is not None},
-        },
+    tensors = {
+        "latents": job.latents,
+        "generator": job.generator.get_state(),
+        **{HISTORY + name: tensor for name, tensor in history.items()},
+        **{name: getattr(kept, name) for name in KEPT if kept is not None},
+    }
+    return Snapshot(
+        {name: copies.keep(tensor) for name, tensor in tensors.items()},
         metadata={
             "index": json.dumps(job.index),
             "settings": json.dumps(_settings(job)),

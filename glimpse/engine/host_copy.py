@@ -17,9 +17,19 @@ class HostCopies:
 
     def start(self, tensor: torch.Tensor) -> "HostCopy":
         """Copies a tensor as it is now, as float32."""
-        tensor = tensor.detach().float()
+        return self._start(tensor.detach().float().contiguous())
+
+    def keep(self, tensor: torch.Tensor) -> "HostCopy":
+        """Copies a tensor as it is now, to the bit. Whatever changes it later does not matter, on
+        a CPU as well."""
+        tensor = tensor.detach().contiguous()
+        if tensor.device.type == "cpu":
+            return HostCopy(tensor.clone(), None)
+        return self._start(tensor)
+
+    def _start(self, tensor: torch.Tensor) -> "HostCopy":
         if self._stream is None:
-            return HostCopy(tensor.contiguous(), None)
+            return HostCopy(tensor, None)
         self._stream.wait_stream(torch.cuda.current_stream(tensor.device))
         with torch.cuda.stream(self._stream):
             host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -42,9 +52,13 @@ class HostCopy:
     def there(self) -> bool:
         return self._arrived is None or bool(self._arrived.query())  # type: ignore[no-untyped-call]
 
-    def array(self) -> NDArray[np.float32]:
+    def tensor(self) -> torch.Tensor:
         """Waits where it is not there yet."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        array: NDArray[Any] = self._host.numpy()
+        return self._host
+
+    def array(self) -> NDArray[np.float32]:
+        """As `tensor`; of one that `start` copied."""
+        array: NDArray[Any] = self.tensor().numpy()
         return array

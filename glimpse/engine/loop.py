@@ -229,7 +229,7 @@ class Engine:
         if key in self._running:
             return True
         ticket = self._tickets[key]
-        ticket.began = self._clock()
+        ticket.began = ticket.kept = self._clock()
         try:
             self._running[key] = steps.begin(
                 ticket.job,
@@ -280,8 +280,7 @@ class Engine:
         try:
             denoised = steps.advance(running, prediction)
             self.steps_run += 1
-            if running.done or running.index in ticket.options.told:
-                self._telling.start(ticket, running, denoised)
+            self._telling.start(ticket, running, denoised)
         except Exception as failure:
             failed[key] = failure
             return False

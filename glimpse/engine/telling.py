@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from glimpse.engine import checkpoint
+from glimpse.engine.checkpoint import Snapshot
 from glimpse.engine.host_copy import HostCopies, HostCopy
 from glimpse.engine.job import RunningJob
 from glimpse.engine.ticket import Ticket
@@ -21,12 +22,13 @@ class _Told:
     step: int
     steps: int
     denoised: HostCopy | None
-    state: bytes | None
+    state: Snapshot | None
     latents: HostCopy | None
 
     @property
     def there(self) -> bool:
-        return all(copy is None or copy.there for copy in (self.denoised, self.latents))
+        parts = (self.denoised, self.state, self.latents)
+        return all(part is None or part.there for part in parts)
 
     def event(self, now: float) -> StepEvent:
         """Raises `StageFailed` for latents that are no picture.
@@ -37,7 +39,7 @@ class _Told:
             self.step,
             self.steps,
             denoised=None if self.denoised is None else self._finite(self.denoised),
-            state=self.state,
+            state=None if self.state is None else self.state.state(),
             latents=None if self.latents is None else self._finite(self.latents),
             denoise_s=now - self.ticket.began,
         )
@@ -62,19 +64,34 @@ class Telling:
         self._told: deque[_Told] = deque()
 
     def start(self, ticket: Ticket, running: RunningJob, denoised: torch.Tensor) -> None:
-        """Starts to hand out what there is to tell of the step that a job has just made."""
-        options, step = ticket.options, running.index
-        shown = step in options.emit_denoised_at
+        """Starts to hand out what there is to tell of the step that a job has just made, if any."""
+        step = running.index
+        kept = self._is_kept(ticket, running)
+        if not (kept or running.done or step in ticket.told):
+            return
+        shown = step in ticket.options.emit_denoised_at
         self._told.append(
             _Told(
                 ticket,
                 step,
                 steps=len(running.solver),
                 denoised=self._copies.start(denoised[0]) if shown else None,
-                state=checkpoint.save(running) if step in options.emit_state_at else None,
+                state=checkpoint.take(running, self._copies) if kept else None,
                 latents=self._copies.start(running.latents[0]) if running.done else None,
             )
         )
+
+    def _is_kept(self, ticket: Ticket, running: RunningJob) -> bool:
+        """Whether there is a checkpoint of the step."""
+        options = ticket.options
+        if not options.emit_state_at:
+            return False
+        kept, now = running.index in options.emit_state_at, self._clock()
+        if options.emit_state_every_s is not None and not running.done:
+            kept = kept or now - ticket.kept >= options.emit_state_every_s
+        if kept:
+            ticket.kept = now
+        return kept
 
     def next(self, *, wait: bool) -> tuple[Ticket, StepEvent | Exception] | None:
         """The oldest, where it is on the host by now or is to be waited for; or why it cannot be

@@ -10,8 +10,8 @@ from glimpse.ports import DenoiseOptions, Job, StepEvent
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """Events are for `loop`, where somebody waits for them. Times are the engine's clock's; `began`
-    is when the first step of this run began.
+    """Events are for `loop`, where somebody waits for them. Times are the engine's clock's: `began`
+    is of the first step of this run, `kept` of the last checkpoint, or of the beginning.
     """
 
     key: int
@@ -22,7 +22,12 @@ class Ticket:
     deadline: float
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[StepEvent | Exception] = field(default_factory=asyncio.Queue)
+    told: frozenset[int] = field(init=False)  # steps, but for the last
     began: float = 0.0
+    kept: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.told = self.options.told
 
     @property
     def entry(self) -> Entry[int]:

@@ -68,7 +68,7 @@ class FakeNetwork:
 
 
 class FakeCopies(HostCopies):
-    """Copies that arrive when `free` says so, and raise `trouble`."""
+    """Copies that have arrived when `there` says so, and raise `trouble`."""
 
     def __init__(self) -> None:
         super().__init__(torch.device("cpu"))
@@ -78,19 +78,22 @@ class FakeCopies(HostCopies):
     def start(self, tensor: torch.Tensor) -> HostCopy:
         return FakeCopy(super().start(tensor), self)
 
+    def keep(self, tensor: torch.Tensor) -> HostCopy:
+        return FakeCopy(super().keep(tensor), self)
+
 
 class FakeCopy(HostCopy):
     def __init__(self, copy: HostCopy, copies: FakeCopies) -> None:
-        super().__init__(copy._host, None)
+        super().__init__(copy.tensor(), None)
         self._copies = copies
 
     @property
     def there(self) -> bool:
         return self._copies.there()
 
-    def array(self) -> Any:
+    def tensor(self) -> torch.Tensor:
         self._copies.trouble()
-        return super().array()
+        return super().tensor()
 
 
 def raising_once(failure: Exception) -> Callable[[], None]:

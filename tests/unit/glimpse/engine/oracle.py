@@ -18,6 +18,7 @@ from diffusers import (
 from PIL import Image
 
 from glimpse.engine import checkpoint, reference, steps
+from glimpse.engine.host_copy import HostCopies
 from glimpse.engine.job import Network
 from glimpse.ports import Job
 
@@ -99,7 +100,7 @@ def ours(
     made = Made(running.latents, [], [])
     while not running.done:
         made.denoised.append(reference.advance(running, network))
-        made.states.append(checkpoint.save(running))
+        made.states.append(checkpoint.take(running, HostCopies(network.device)).state())
     made.latents = running.latents
     return made
 

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from glimpse.engine import checkpoint, reference, steps
+from glimpse.engine.host_copy import HostCopies
 from glimpse.engine.job import Network
 from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
 from tests.unit.glimpse.engine.oracle import SCHEDULERS, make_job, ours
@@ -93,9 +94,27 @@ def test_a_job_can_stop_again_and_again(network: Network) -> None:
     running = steps.begin(job, GIVEN, None, network, None)
     for _ in range(5):
         reference.advance(running, network)
-        running = steps.begin(job, GIVEN, None, network, checkpoint.save(running))
+        running = steps.begin(
+            job, GIVEN, None, network, checkpoint.take(running, HostCopies(network.device)).state()
+        )
     assert running.done
     assert torch.equal(running.latents, ours(network, job, GIVEN).latents)
+
+
+def test_a_snapshot_does_not_change_with_the_job(network: Network) -> None:
+    running = steps.begin(make_job(scheduler="unipc"), GIVEN, None, network, None)
+    for _ in range(2):
+        reference.advance(running, network)
+    copies = HostCopies(network.device)
+    before = safetensors.torch.load(checkpoint.take(running, copies).state())
+    snapshot = checkpoint.take(running, copies)
+    tensors, _ = running.solver.history()
+    for tensor in (running.latents, *tensors.values()):
+        tensor.zero_()
+    reference.advance(running, network)
+    after = safetensors.torch.load(snapshot.state())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
 def test_a_state_is_tensors_and_json(network: Network) -> None:
