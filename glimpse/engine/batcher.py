@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
@@ -29,7 +29,8 @@ class Entry(Generic[Key]):
     """What the batcher knows of a job.
 
     `rows` are its part of a batch, 1 or 2. Only jobs of one `group` (latent shape, adapter) can
-    share a tick. `deadline` is on any clock, the same for all; infinity is none.
+    share a tick. `deadline` is on any clock, the same for all; infinity is none. A job that is
+    `alone` shares none, and goes before all others, until it is released.
     """
 
     key: Key
@@ -37,16 +38,19 @@ class Entry(Generic[Key]):
     group: Hashable
     priority: Priority = Priority.INTERACTIVE
     deadline: float = math.inf
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan(Generic[Key]):
-    """The jobs of one tick, by key; they share a group. `led_by` is the class whose turn it is."""
+    """The jobs of one tick, by key; they share a group. `led_by` is the class whose turn it is; a
+    tick for one job `alone` is no class's turn."""
 
     keys: tuple[Key, ...]
     rows: int
     group: Hashable
     led_by: Priority
+    alone: bool = False
 
 
 class Batcher(Generic[Key]):
@@ -56,6 +60,8 @@ class Batcher(Generic[Key]):
     so that each waits a bounded number of ticks: 8 for the next class, 64 for the one after. In
     the class that leads, groups take turns. Rows that the leading class leaves free are for other
     jobs of the same group. `plan` changes nothing: a tick that was not run may be planned again.
+
+    Before all that go jobs that are alone, one by one, the oldest first.
     """
 
     def __init__(self, row_budget: int) -> None:
@@ -93,10 +99,19 @@ class Batcher(Generic[Key]):
         """Takes a job out, in mid-tick too; it is in no later plan. False where it has ended."""
         return self._jobs.pop(key, None) is not None
 
+    def release(self, key: Key) -> None:
+        """From now on a job shares ticks, as any other of its age; in mid-tick too."""
+        job = self._jobs.get(key)
+        if job is not None and job.alone:
+            self._jobs[key] = replace(job, alone=False)
+
     def plan(self) -> Plan[Key] | None:
         """The next tick, or None where there are no jobs."""
         if not self._jobs:
             return None
+        for job in self._jobs.values():
+            if job.alone:
+                return Plan((job.key,), job.rows, job.group, job.priority, alone=True)
         led_by = self._leading_class()
         group = self._leading_group(led_by)
         fellows = (job for job in self._jobs.values() if job.group == group)
@@ -120,7 +135,8 @@ class Batcher(Generic[Key]):
         ends = {key: End.DONE for key in done} | {key: End.FAILED for key in failed}
         if len(ends) < len(done) + len(failed) or not ends.keys() <= set(plan.keys):
             raise ValueError("a tick ends jobs of its plan, each in one way")
-        self._count_turns(plan)
+        if not plan.alone:
+            self._count_turns(plan)
         return {key: end for key, end in ends.items() if self._jobs.pop(key, None) is not None}
 
     def _leading_class(self) -> Priority:

@@ -280,6 +280,8 @@ class Engine:
         try:
             denoised = steps.advance(running, prediction)
             self.steps_run += 1
+            if running.index >= ticket.options.alone_until:
+                self._batcher.release(key)
             self._telling.start(ticket, running, denoised)
         except Exception as failure:
             failed[key] = failure

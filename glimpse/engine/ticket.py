@@ -37,4 +37,5 @@ class Ticket:
             group=(self.job.width, self.job.height),
             priority=self.options.priority,
             deadline=self.deadline,
+            alone=self.options.alone_until > 0,
         )

@@ -1,5 +1,6 @@
 """`glimpse.engine.batcher`: who steps together, in which order, and that nobody is forgotten."""
 
+import dataclasses
 import math
 from collections import defaultdict
 from typing import Any
@@ -126,6 +127,44 @@ def test_a_job_cancelled_in_mid_tick_has_ended_before() -> None:
     assert tick(batcher) == ("c",)
 
 
+def test_a_job_that_is_alone_leads_every_tick_until_it_is_released() -> None:
+    batcher = batcher_of(
+        Entry("realtime", 1, "g", Priority.REALTIME),
+        Entry("suspect", 1, "g", Priority.BACKGROUND, alone=True),
+        Entry("other", 1, "g", deadline=1.0),
+        Entry("younger suspect", 1, "g", Priority.REALTIME, alone=True),
+    )
+    for _ in range(3 * RESERVED_EVERY):
+        assert tick(batcher) == ("suspect",)
+    plan = plan_of(batcher)
+    batcher.release("suspect")
+    batcher.commit(plan)
+    assert tick(batcher) == ("younger suspect",)
+    batcher.release("younger suspect")
+    batcher.release("younger suspect")
+    batcher.release("nobody")
+    assert tick(batcher) == ("realtime", "younger suspect", "other", "suspect")
+
+
+def test_ticks_of_a_job_that_is_alone_are_no_turns_of_its_class() -> None:
+    alike: list[Batcher[Any]] = []
+    for suspects in (0, 1):
+        batcher = batcher_of(
+            Entry("realtime", 1, "g", Priority.REALTIME),
+            Entry("low", 2, "h", Priority.BACKGROUND),
+        )
+        for _ in range(5):
+            tick(batcher)
+        for _ in range(20 * suspects):
+            batcher.cancel("suspect")
+            batcher.admit(Entry("suspect", 1, "g", Priority.REALTIME, alone=True))
+            assert tick(batcher) == ("suspect",)
+        batcher.cancel("suspect")
+        alike.append(batcher)
+    one, other = ([tick(batcher) for _ in range(20)] for batcher in alike)
+    assert one == other
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="may need 2 rows"):
         Batcher(MOST_ROWS - 1)
@@ -171,10 +210,13 @@ class AnyOrder(RuleBasedStateMachine):
         group=st.sampled_from("xyz"),
         priority=st.sampled_from(Priority),
         deadline=st.sampled_from([1.0, 2.0, math.inf]),
+        alone=st.sampled_from([False, False, False, True]),
     )
-    def arrive(self, rows: int, group: str, priority: Priority, deadline: float) -> int:
+    def arrive(
+        self, rows: int, group: str, priority: Priority, deadline: float, alone: bool
+    ) -> int:
         self.count += 1
-        entry = Entry(self.count, rows, group, priority, deadline)
+        entry = Entry(self.count, rows, group, priority, deadline, alone)
         self.batcher.admit(entry)
         self.entries[self.count] = entry
         return self.count
@@ -184,6 +226,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.batcher.cancel(key) == (key in self.entries)
         if key in self.entries:
             self.end(key, End.CANCELLED)
+
+    @rule(key=keys)
+    def release(self, key: int) -> None:
+        self.batcher.release(key)
+        if key in self.entries:
+            self.entries[key] = dataclasses.replace(self.entries[key], alone=False)
 
     @rule(rows=st.integers(MOST_ROWS, 12))
     def change_the_budget(self, rows: int) -> None:
@@ -201,6 +249,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert {entry.group for entry in members} == {plan.group}
         assert sum(entry.rows for entry in members) == plan.rows <= self.batcher.row_budget
         assert any(entry.priority == plan.led_by for entry in members)
+        alone = [key for key, entry in self.entries.items() if entry.alone]
+        assert plan.alone == bool(alone)
+        assert not alone or plan.keys == (min(alone),)
         self.plan = plan
 
     @precondition(lambda self: self.plan is not None)
@@ -220,6 +271,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert fates[key] == end.name.lower()
             self.end(key, end)
         for priority in Priority:
+            if plan.alone and priority in here and priority not in stepped:
+                continue  # that one goes before all others
             idle = priority not in here or priority in stepped
             self.waited[priority] = 0 if idle else self.waited[priority] + 1
 

@@ -210,6 +210,50 @@ async def test_a_realtime_job_steps_next_and_alone_where_it_fits_no_other(
     assert network.calls[1] == ["now"]
 
 
+async def test_a_job_steps_alone_up_to_the_step_that_it_is_to_prove(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    state = (await drain(denoise(engine, "a", emit_state_at=frozenset({1}))))[0].state
+    network.calls.clear()
+    network.free.clear()
+    tasks = [started(engine, "first")]
+    await until(lambda: len(network.calls) == 1)
+    tasks += [
+        started(engine, "suspect", resume_from=state, alone_until=3),
+        started(engine, "now", priority=Priority.REALTIME),
+        started(engine, "another", alone_until=1),
+    ]
+    await arrived(engine, 3)
+    network.free.set()
+    assert [len(events) for events in await asyncio.gather(*tasks)] == [4, 3, 4, 4]
+    assert network.calls[1:5] == [
+        ["suspect"],
+        ["suspect"],
+        ["another"],
+        ["now", "first", "suspect", "another"],
+    ]
+
+
+async def test_a_job_that_breaks_the_call_alone_fails_and_lets_the_others_go_on(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    def trouble(names: list[str]) -> None:
+        if "suspect" in names:
+            raise RuntimeError("a fault of one job")
+
+    network.trouble = trouble
+    network.free.clear()
+    first = started(engine, "first")
+    await until(lambda: len(network.calls) == 1)
+    suspect = started(engine, "suspect", alone_until=4)
+    await arrived(engine, 1)
+    network.free.set()
+    with pytest.raises(RuntimeError):
+        await suspect
+    assert len(await first) == 4
+    assert ["first", "suspect"] not in network.calls
+
+
 async def test_a_closed_stream_runs_no_further_step(engine: Engine, network: FakeNetwork) -> None:
     network.free.clear()
     network.hold_at = 3
