@@ -101,6 +101,8 @@ class Batches(Generic[Item, Result]):
             results = self._function([each.item for each in batch])
             settled = list(zip(batch, results, strict=True))
         except BaseException as failure:  # whatever it is: no one may wait for ever
+            if isinstance(failure, Exception):
+                self._thread.check_device(failure)
             _fail(batch, failure)
         else:
             for each, result in settled:

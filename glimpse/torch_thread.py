@@ -5,11 +5,13 @@ import ctypes
 import gc
 import logging
 import math
+import os
 import platform
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+from glimpse.errors import GlimpseError
 from glimpse.watch import Stalled, Watch, phase
 
 T = TypeVar("T")
@@ -19,6 +21,19 @@ logger = logging.getLogger(__name__)
 # Of glibc's malloc.h, with the largest values it takes: a larger block is always mapped alone.
 M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES = -1, 2**31 - 1
 M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES = -3, 32 * 2**20
+
+
+def _synchronize() -> None:
+    """Raises what the device has come to since it was last asked, and will raise ever after."""
+    import torch
+
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+
+
+def _end_process() -> None:
+    logging.shutdown()
+    os._exit(1)
 
 
 class TorchThread:
@@ -31,9 +46,20 @@ class TorchThread:
     have threads in torch that use one each, as `glimpse.families.row_shards` has: they are no team.
     """
 
-    def __init__(self, threads: int, watch: Watch | None = None) -> None:
-        """`watch` is told what the thread does; somebody else polls it."""
+    def __init__(
+        self,
+        threads: int,
+        watch: Watch | None = None,
+        *,
+        probe: Callable[[], object] = _synchronize,
+        end_process: Callable[[], object] = _end_process,
+    ) -> None:
+        """`watch` is told what the thread does; somebody else polls it. `probe` raises where the
+        device cannot be used any more; then `end_process` does not come back."""
         self.watch = watch or Watch()
+        self._usable = True
+        self._probe = probe
+        self._end_process = end_process
         self._pending: set[Future[Any]] = set()  # what waits or runs
         self._lane = self.watch.lane(lambda: len(self._pending))
         self._executor = ThreadPoolExecutor(
@@ -117,8 +143,26 @@ class TorchThread:
         try:
             with self.watch.call(function), torch.inference_mode():
                 return function(*args)
+        except Exception as failure:
+            self.check_device(failure)
+            raise
         finally:
             self._lane.moved = True
+
+    def check_device(self, failure: Exception) -> None:
+        """For whatever catches exceptions on this thread. Some errors of CUDA leave a context in
+        which every later call fails: then the process ends, and is replaced at once.
+        """
+        import torch
+
+        if isinstance(failure, torch.OutOfMemoryError | GlimpseError) or not self._usable:
+            return
+        try:
+            self._probe()
+        except Exception:
+            self._usable = False
+            logger.critical("the device cannot be used any more: this process ends", exc_info=True)
+            self._end_process()
 
 
 def _load(function: Callable[..., T], *args: object) -> T:

@@ -175,6 +175,7 @@ class Engine:
         """Ends a job for a fault that is not the job's own, or a picture that is none."""
         if not isinstance(failure, GlimpseError):
             logger.error("job %s fails in the engine", ticket.job.id, exc_info=failure)
+            self._thread.check_device(failure)
             failure = StageFailed("denoise")
         self._outbox.append((ticket, failure))
         self._cancel(ticket)
@@ -212,14 +213,16 @@ class Engine:
                 self._shrink(plan.rows)
                 return  # nobody was stepped: the next tick is planned anew
             predictions = self._predict_each(begun, failed)
-        except Exception:
+        except Exception as fault:
             logger.warning("a call of the network failed; its jobs go one by one", exc_info=True)
+            self._thread.check_device(fault)
             predictions = self._predict_each(begun, failed)
         done = [key for key in predictions if self._step(key, predictions[key], failed)]
         self.ticks += 1
         self.rows_run += plan.rows
         self._batcher.commit(plan, done=done, failed=failed)
         for key, failure in failed.items():
+            self._thread.check_device(failure)
             self._outbox.append((self._tickets[key], failure))
         for key in (*done, *failed):
             self._remove(key)
