@@ -3,27 +3,22 @@
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from config.settings import AppSettings
 from deployments import preview_decoder
 from deployments.references import Inputs, KeptInputs
-from glimpse import logs
+from deployments.stage import StageDeployment
 from glimpse.direct import Denoising, PreviewDecoding
 from glimpse.ports import DenoiseOptions, Job, StepEvent
 from glimpse.stage import failing_as
 from glimpse.torch_thread import TorchThread
 
 
-class Denoiser:
+class Denoiser(StageDeployment):
     def __init__(self, settings: AppSettings) -> None:
-        logs.configure(settings.log_level)
-        thread = TorchThread(settings.denoiser.threads)
-        self._stage = thread.call(_load_alone, settings, thread)
+        super().__init__(settings, settings.denoiser.threads)
+        self._stage: Denoising = self._thread.call(_load_alone, settings, self._thread)
         self._inputs = KeptInputs()
-
-    async def ping(self) -> dict[str, Any]:
-        return await self._stage.ping()
 
     async def denoise(
         self, job: Job, inputs: Inputs, options: DenoiseOptions

@@ -9,6 +9,7 @@ from deployments import denoiser, image_codec, preview_decoder, text_encoder
 from deployments.access import refuse_exposure
 from deployments.ingress import Edge
 from deployments.meter import ServeMeter
+from deployments.stage import watched_thread
 from glimpse.batches import Batches
 from glimpse.direct import TextEncoding
 from glimpse.failover import Failover
@@ -19,13 +20,13 @@ from glimpse.torch_thread import TorchThread
 class Fused(Edge):
     def __init__(self, settings: AppSettings, key_limits: DeploymentHandle | None) -> None:
         refuse_exposure(settings.access)
-        thread = TorchThread(settings.denoiser.threads)
-        self._stages = thread.call(_load, settings, thread)
+        self._thread = watched_thread(settings.denoiser.threads, settings.recovery)
+        self._stages = self._thread.call(_load, settings, self._thread)
         # No other process has these stages: what is lost with this one is lost.
         super().__init__(settings, self._stages, Failover(max_moves=0), ServeMeter(), key_limits)
 
     async def ping(self) -> dict[str, Any]:
-        """The counters of all the stages."""
+        """The counters of all the stages; `stalled` is 1 where the torch thread stands still."""
         stages = self._stages
         return {
             **await stages.text_encoder.ping(),
@@ -33,6 +34,10 @@ class Fused(Edge):
             **await stages.preview_decoder.ping(),
             **await stages.image_codec.ping(),
         }
+
+    async def check_health(self) -> None:
+        """Serve replaces a replica where this raises."""
+        self._thread.watch.raise_if_stalled()
 
 
 def _load(settings: AppSettings, thread: TorchThread) -> Stages:

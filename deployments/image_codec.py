@@ -1,33 +1,21 @@
 """The image decoding and encoding stage: the full VAE."""
 
-from typing import Any
-
 from config.settings import AppSettings
-from glimpse import logs
+from deployments.stage import PictureDeployment
 from glimpse.direct import ImageCoding
-from glimpse.families.conditioning import EncodedImage
 from glimpse.ports import Latents, Picture
 from glimpse.torch_thread import TorchThread
 
 
-class ImageCodec:
+class ImageCodec(PictureDeployment):
     def __init__(self, settings: AppSettings) -> None:
-        logs.configure(settings.log_level)
-        thread = TorchThread(settings.image_codec.threads)
-        self._stage = thread.call(_load_alone, settings, thread)
-
-    async def ping(self) -> dict[str, Any]:
-        return await self._stage.ping()
+        super().__init__(settings, settings.image_codec.threads)
+        self._stage: ImageCoding = self._thread.call(_load_alone, settings, self._thread)
 
     async def decode(
         self, request_id: str, latents: Latents, picture_format: str, quality: int
     ) -> Picture:
         return await self._stage.decode(request_id, latents, picture_format, quality)
-
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> EncodedImage:
-        return await self._stage.encode(request_id, picture, width, height, mask)
 
 
 def _load_alone(settings: AppSettings, thread: TorchThread) -> ImageCoding:

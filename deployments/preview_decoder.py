@@ -1,32 +1,20 @@
 """The preview decoding stage: TinyVAE."""
 
-from typing import Any
-
 from config.settings import AppSettings
-from glimpse import logs
+from deployments.stage import PictureDeployment
 from glimpse.direct import PreviewDecoding
-from glimpse.families.conditioning import EncodedImage
 from glimpse.ports import Latents, Picture
 from glimpse.request import PreviewSpec
 from glimpse.torch_thread import TorchThread
 
 
-class PreviewDecoder:
+class PreviewDecoder(PictureDeployment):
     def __init__(self, settings: AppSettings) -> None:
-        logs.configure(settings.log_level)
-        thread = TorchThread(settings.preview_decoder.threads)
-        self._stage = thread.call(_load_alone, settings, thread)
-
-    async def ping(self) -> dict[str, Any]:
-        return await self._stage.ping()
+        super().__init__(settings, settings.preview_decoder.threads)
+        self._stage: PreviewDecoding = self._thread.call(_load_alone, settings, self._thread)
 
     async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture:
         return await self._stage.decode(request_id, denoised, spec)
-
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> EncodedImage:
-        return await self._stage.encode(request_id, picture, width, height, mask)
 
 
 def _load_alone(settings: AppSettings, thread: TorchThread) -> PreviewDecoding:

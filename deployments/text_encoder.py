@@ -1,31 +1,28 @@
 """The text encoding stage: batched, with a cache by text."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ray import serve
 
 from config.settings import AppSettings
-from glimpse import logs
+from deployments.stage import StageDeployment
 from glimpse.direct import TextEncoding
 from glimpse.families.conditioning import Conditioning, TextEmbedding
-from glimpse.torch_thread import TorchThread
 
 if TYPE_CHECKING:
     from glimpse.families.sdxl import SDXLTextEncoder
 
 
-class TextEncoder:
+class TextEncoder(StageDeployment):
     def __init__(self, settings: AppSettings) -> None:
-        logs.configure(settings.log_level)
-        self._thread = TorchThread(settings.text_encoder.threads)
+        super().__init__(settings, settings.text_encoder.threads)
         self._encoder = self._thread.call(load, settings)
-        self._stage = TextEncoding(self._encoder, self._embed, settings.text_encoder.cache_size)
+        self._stage: TextEncoding = TextEncoding(
+            self._encoder, self._embed, settings.text_encoder.cache_size
+        )
         self._embed.set_max_batch_size(settings.text_encoder.max_batch_size)
         self._embed.set_batch_wait_timeout_s(settings.text_encoder.batch_wait_s)
-
-    async def ping(self) -> dict[str, Any]:
-        return await self._stage.ping()
 
     async def encode(
         self, request_id: str, prompt: str, negative_prompt: str | None

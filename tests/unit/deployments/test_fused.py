@@ -18,6 +18,7 @@ from PIL import Image
 
 from config.settings import AccessSettings, AppSettings, DenoiserSettings, ModelSettings
 from deployments.fused import Fused
+from glimpse.watch import Stalled
 from tests.tiny_model import build_tiny_sdxl
 from tests.unit.glimpse.http.asgi import Exchange
 
@@ -143,3 +144,15 @@ async def test_what_is_refused_starts_nothing(fused: Fused) -> None:
             assert answer.status == 422
             assert hint in json.loads(answer.body)["message"]
     assert await quiet(fused) == before
+
+
+async def test_a_torch_thread_that_stands_still_is_told_and_fails_the_health_check(
+    fused: Fused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fused.check_health()
+    assert (await fused.ping())["stalled"] == 0
+    assert fused._thread.watch.bounds.stall_s == AppSettings().recovery.stall_s
+    monkeypatch.setattr(fused._thread.watch, "stalled", True)
+    assert (await fused.ping())["stalled"] == 1
+    with pytest.raises(Stalled):
+        await fused.check_health()

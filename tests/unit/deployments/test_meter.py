@@ -123,7 +123,8 @@ def test_stages_have_the_names_that_errors_give_them() -> None:
         def options(self, **_: Any) -> "Handle":
             return self
 
-    stages = handles.stages(*[Handle()] * 4, handles.Watch(5, Unmetered()))
+    handle: Any = Handle()
+    stages = handles.stages(handle, handle, handle, handle, handles.Watch(5, Unmetered()))
     assert {getattr(stages, name)._stage for name in stages.__slots__} | {
         "image_encode"  # of either decoder, the other way round
     } == set(STAGES)
