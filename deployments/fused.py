@@ -36,7 +36,7 @@ class Fused(Edge):
         }
 
     async def check_health(self) -> None:
-        """Serve replaces a replica where this raises."""
+        await super().check_health()
         self._thread.watch.raise_if_stalled()
 
 
