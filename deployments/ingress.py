@@ -10,15 +10,18 @@ from config.settings import ROOT, AppSettings, RealtimeSettings
 from deployments import handles, http_server
 from deployments.access import access_options, refuse_exposure
 from deployments.meter import ServeMeter
+from deployments.places import place_counter
 from glimpse import logs
 from glimpse.failover import Failover
 from glimpse.families import LATENT_FACTOR
 from glimpse.generation import Flow
 from glimpse.http.app import AppOptions, create_app
+from glimpse.http.places import Places
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.service import Service
 from glimpse.key_limits import CountedHere, KeyLimits
 from glimpse.latent_rgb import LatentRGB
+from glimpse.places import Kind
 from glimpse.ports import RoughPreviews, Stages
 from glimpse.request import Offer
 
@@ -42,6 +45,7 @@ class Edge:
         self._meter = meter
         meter.start_at_zero()
         self._access = access_options(settings.access, _limits(settings, key_limits))
+        counter = place_counter()
         self._service = Service(
             Flow(
                 stages,
@@ -51,8 +55,8 @@ class Edge:
                 meter,
             ),
             _offer(settings),
-            max_pictures=settings.ingress.max_pictures,
-            max_sessions=settings.realtime.max_sessions,
+            pictures=Places(settings.ingress.max_pictures, Kind.PICTURES, counter),
+            sessions=Places(settings.realtime.max_sessions, Kind.SESSIONS, counter),
             event_log_capacity=settings.ingress.event_log_capacity,
             stage_wait_s=settings.recovery.stage_wait_s,
         )

@@ -77,10 +77,14 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        waiting = asyncio.create_task(service.wait_for_stages())
+        tasks = [
+            asyncio.create_task(service.wait_for_stages()),
+            asyncio.create_task(service.keep_places()),
+        ]
         yield
-        waiting.cancel()
-        await asyncio.wait({waiting})
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     return lifespan
 

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from glimpse import generation, logs
-from glimpse.errors import GlimpseError, NotReady, Overloaded
+from glimpse.errors import GlimpseError, NotReady
 from glimpse.event_log import EventLog
 from glimpse.generation import Flow, SessionMemory
+from glimpse.http.places import Places
 from glimpse.pictures import READERS, check_input
 from glimpse.ports import Priority, Stage
 from glimpse.request import GenerationRequest, Offer, parse_request
@@ -21,27 +22,25 @@ RETRY_S = 1.0
 
 
 class Service:
-    """`max_sessions` is of realtime sessions; each makes one picture at a time, which counts for
-    nothing else."""
+    """A realtime session takes one of `sessions`. It makes one picture at a time, which takes none
+    of `pictures`."""
 
     def __init__(
         self,
         flow: Flow,
         offer: Offer,
         *,
-        max_pictures: int,
-        max_sessions: int,
+        pictures: Places,
+        sessions: Places,
         event_log_capacity: int,
         stage_wait_s: float,
     ) -> None:
         self._flow = flow
         self.offer = offer
-        self._max_pictures = max_pictures
+        self._pictures = pictures
+        self._sessions = sessions
         self._event_log_capacity = event_log_capacity
         self._stage_wait_s = stage_wait_s
-        self._max_sessions = max_sessions
-        self._running = 0
-        self._sessions = 0
         self.ready = False
 
     async def wait_for_stages(self) -> None:
@@ -54,6 +53,10 @@ class Service:
         self.ready = True
         logger.info("every stage is ready")
 
+    async def keep_places(self) -> None:
+        """Shares places with the other ingresses, for as long as this one runs."""
+        await asyncio.gather(self._pictures.keep(), self._sessions.keep())
+
     async def health(self, timeout_s: float) -> dict[str, bool]:
         """Whether each stage answers. One that takes its time while there is work is busy, not
         gone."""
@@ -64,7 +67,7 @@ class Service:
                 async with asyncio.timeout(timeout_s):
                     return await self._answers(name, stage)
             except TimeoutError:
-                return self._running > 0
+                return self._pictures.used > 0
 
         answered = await asyncio.gather(*(answers(*item) for item in named.items()))
         return dict(zip(named, answered, strict=True))
@@ -125,13 +128,11 @@ class Service:
         Raises `NotReady` or `Overloaded` where there is no place for it.
         """
         self._check_ready()
-        if self._sessions >= self._max_sessions:
-            raise Overloaded("Too many open sessions; please try again later.")
-        self._sessions += 1
+        await self._sessions.take()
         try:
             yield SessionMemory(uuid.uuid4().hex)
         finally:
-            self._sessions -= 1
+            self._sessions.release()
 
     @asynccontextmanager
     async def generation(
@@ -144,20 +145,19 @@ class Service:
         """
         self._check_ready()
         places = 0 if session is not None else request.num_images
-        if places and self._running + places > self._max_pictures:
-            raise Overloaded("Every place is taken; please try again in a moment.")
-        self._running += places
+        if places:
+            await self._pictures.take(places)
         try:
             await self._present(request)
         except BaseException:
-            self._leave(places)
+            self._pictures.release(places)
             raise
         log = EventLog(self._event_log_capacity)
         with logs.request_id(request.request_id):
             run = asyncio.create_task(
                 generation.run(request, log, self._flow, priority=priority, session=session)
             )
-        run.add_done_callback(lambda _: self._leave(places))
+        run.add_done_callback(lambda _: self._pictures.release(places))
         try:
             yield log
         finally:
@@ -167,9 +167,6 @@ class Service:
     def _check_ready(self) -> None:
         if not self.ready:
             raise NotReady("The server is starting; please try again in a few seconds.")
-
-    def _leave(self, pictures: int) -> None:
-        self._running -= pictures
 
 
 async def _end_of(task: asyncio.Task[None]) -> None:

@@ -10,8 +10,10 @@ from starlette.types import Message
 
 from glimpse.http.access import AccessOptions
 from glimpse.http.app import AppOptions, create_app
+from glimpse.http.places import Places
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.service import Service
+from glimpse.places import Kind
 from glimpse.ports import RoughPreviews
 from tests.fakes import OFFER, FakeMeter, FakeStages, until
 
@@ -54,8 +56,8 @@ class Server:
         self.service = Service(
             self.stages.flow(deadline_s=deadline_s, rough=rough),
             OFFER,
-            max_pictures=max_pictures,
-            max_sessions=2,
+            pictures=Places(max_pictures, Kind.PICTURES),
+            sessions=Places(2, Kind.SESSIONS),
             event_log_capacity=100,
             stage_wait_s=stage_wait_s,
         )

@@ -1,0 +1,137 @@
+"""`deployments.place_counter`: several ingresses over one counter, all in this process."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from deployments.place_counter import PlaceCounter
+from glimpse.errors import Overloaded
+from glimpse.http.places import Places, Timing
+from glimpse.places import Claim, CounterLost, Kind
+from tests.fakes import until
+
+TOTAL = 64
+TIMING = Timing(renew_s=0.05, retry_s=0.001, patience_s=10)
+
+
+class Shared:
+    """What the ingresses have in common; a counter that dies is started again."""
+
+    def __init__(self) -> None:
+        self.alive = 0
+        self.counter = PlaceCounter(lease_s=60, recall_s=60, grace_s=60)
+        self.died = asyncio.Event()
+
+    def die(self) -> None:
+        self.counter = PlaceCounter(lease_s=60, recall_s=60, grace_s=60)
+        self.died.set()
+        self.died = asyncio.Event()
+
+    async def ingresses(self) -> int:
+        return self.alive
+
+    async def claim(self, claim: Claim) -> int:
+        return await self._unless_it_dies(self.counter.claim(claim))
+
+    async def recalled(self, kind: Kind, holder: str) -> None:
+        await self._unless_it_dies(self.counter.recalled(kind, holder))
+
+    def close(self) -> None: ...
+
+    async def _unless_it_dies(self, call: object) -> int:
+        calling = asyncio.ensure_future(call)  # type: ignore[call-overload]
+        dying = asyncio.ensure_future(self.died.wait())
+        await asyncio.wait({calling, dying}, return_when=asyncio.FIRST_COMPLETED)
+        dying.cancel()
+        if not calling.done():
+            calling.cancel()
+            raise CounterLost("dead")
+        return calling.result()  # type: ignore[no-any-return]
+
+
+@asynccontextmanager
+async def ingresses(shared: Shared, count: int) -> AsyncIterator[list[Places]]:
+    places = [Places(TOTAL, Kind.PICTURES, shared, TIMING) for _ in range(count)]
+    shared.alive = count
+    keeping = [asyncio.create_task(each.keep()) for each in places]
+    yield places
+    for task in keeping:
+        task.cancel()
+    await asyncio.wait(keeping)
+    assert all(task.cancelled() for task in keeping)
+
+
+async def ask(places: Places) -> str:
+    try:
+        await places.take()
+    except Overloaded:
+        return "refused"
+    return "admitted"
+
+
+@pytest.mark.parametrize("shares", [(40, 40), (70, 10), (1, 79), (80, 0), (30, 30, 20)])
+async def test_all_places_are_filled_wherever_requests_arrive(shares: tuple[int, ...]) -> None:
+    shared = Shared()
+    async with ingresses(shared, len(shares)) as places:
+        asked = [
+            ask(each) for each, share in zip(places, shares, strict=True) for _ in range(share)
+        ]
+        assert Counter(await asyncio.gather(*asked)) == {"admitted": TOTAL, "refused": 16}
+        assert sum(each.used for each in places) == TOTAL
+
+
+async def test_places_of_one_ingress_are_the_next_ones_when_they_are_released() -> None:
+    shared = Shared()
+    async with ingresses(shared, 2) as (first, second):
+        await asyncio.gather(*(ask(first) for _ in range(TOTAL)))
+        for _ in range(10):
+            first.release()
+        done = await asyncio.gather(*(ask(second) for _ in range(12)))
+        assert Counter(done) == {"admitted": 10, "refused": 2}
+
+
+async def test_the_death_of_the_counter_fails_no_request_and_loses_no_place() -> None:
+    shared = Shared()
+    async with ingresses(shared, 2) as places:
+        await asyncio.gather(*(ask(each) for each in places for _ in range(20)))
+        asked = [asyncio.create_task(ask(each)) for each in places for _ in range(12)]
+        shared.die()
+        assert Counter(await asyncio.gather(*asked)) == {"admitted": 24}
+        asked = [asyncio.create_task(ask(each)) for each in places for _ in range(12)]
+        await asyncio.sleep(0)
+        shared.die()
+        assert Counter(await asyncio.gather(*asked)) == {"refused": 24}
+        for each in places:
+            while each.used:
+                each.release()
+        assert Counter(await asyncio.gather(*(ask(places[0]) for _ in range(TOTAL + 1)))) == {
+            "admitted": TOTAL,
+            "refused": 1,
+        }
+
+
+async def test_pictures_and_sessions_are_counted_apart() -> None:
+    counter = PlaceCounter()
+    claim = Claim(Kind.PICTURES, "a", 1, 0, 4, 0, 0, 4, 4, 1)
+    assert await counter.claim(claim) == 4
+    sessions = Claim(Kind.SESSIONS, "b", 1, 0, 2, 0, 0, 2, 2, 1)
+    assert await counter.claim(sessions) == 2
+
+
+async def test_a_recall_wakes_who_listens_and_who_comes_to_listen() -> None:
+    counter = PlaceCounter(recall_s=60, grace_s=0)
+    listening = asyncio.create_task(counter.recalled(Kind.PICTURES, "b"))
+    await counter.claim(Claim(Kind.PICTURES, "b", 1, 0, 4, 4, 4, 0, 0, 2))
+    asking = asyncio.create_task(counter.claim(Claim(Kind.PICTURES, "a", 1, 0, 4, 0, 0, 1, 1, 2)))
+    await listening
+    await counter.recalled(Kind.PICTURES, "b")
+    await counter.claim(Claim(Kind.PICTURES, "b", 2, 0, 4, 3, 0, 0, 0, 2))
+    assert await asking == 1
+    listening = asyncio.create_task(counter.recalled(Kind.PICTURES, "b"))
+    done, _ = await asyncio.wait({listening}, timeout=0.05)
+    assert not done
+    listening.cancel()
+    await until(listening.done)
