@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -45,7 +44,8 @@ class RayPlaceCounter:
         self._alive = 1
         self._seen_at = float("-inf")
         self._actor: Any = None
-        self._starting = asyncio.Lock()
+        self._found = 0
+        self._finding = asyncio.Lock()
 
     async def ingresses(self) -> int:
         if time.monotonic() - self._seen_at > SEEN_S:
@@ -53,7 +53,7 @@ class RayPlaceCounter:
                 # In a thread, because it waits for the GCS: 0.4 ms, or long when that is away.
                 names = await asyncio.to_thread(ray.util.list_named_actors)
             except Exception as failure:
-                raise CounterLost("the GCS does not answer") from failure
+                raise CounterLost(type(failure).__name__) from failure
             if self._own_name not in names:
                 raise CounterLost(f"the GCS does not know {self._own_name}")
             self._alive = sum(name.startswith(self._siblings) for name in names)
@@ -61,42 +61,48 @@ class RayPlaceCounter:
         return self._alive
 
     async def claim(self, claim: Claim) -> int:
-        granted: int = await self._call(lambda actor: actor.claim.remote(claim), ANSWER_S)
+        granted: int = await self._call("claim", claim, limit_s=ANSWER_S)
         return granted
 
     async def recalled(self, kind: Kind, holder: str) -> None:
-        await self._call(lambda actor: actor.recalled.remote(kind, holder), LISTEN_S + ANSWER_S)
+        await self._call("recalled", kind, holder, limit_s=LISTEN_S + ANSWER_S)
 
     def close(self) -> None:
         if self._actor is not None:
-            ray.kill(self._actor)
-            self._actor = None
+            self._forget(self._found, kill=True)
 
-    async def _call(self, method: Callable[[Any], Any], limit_s: float) -> Any:
-        actor = await self._found()
+    async def _call(self, method: str, *arguments: Any, limit_s: float) -> Any:
+        found = await self._find()
         try:
             async with asyncio.timeout(limit_s):
-                return await method(actor)
+                return await getattr(self._actor, method).remote(*arguments)
         except Exception as failure:
-            if isinstance(failure, TimeoutError):
-                ray.kill(actor)  # exactly this one: another may be there by now
-            if self._actor is actor:
-                self._actor = None
-            raise CounterLost(str(failure)) from failure
+            self._forget(found, kill=isinstance(failure, TimeoutError))
+            raise CounterLost(type(failure).__name__) from failure
 
-    async def _found(self) -> Any:
-        async with self._starting:
+    async def _find(self) -> int:
+        """Which actor it is: the first one found, the second one, and so on."""
+        async with self._finding:
             if self._actor is None:
+                self._found += 1
                 try:
-                    actor = await asyncio.to_thread(self._find_or_start)
+                    self._actor = await asyncio.to_thread(self._start_or_get)
                     async with asyncio.timeout(ANSWER_S):
-                        await actor.__ray_ready__.remote()
+                        await self._actor.__ray_ready__.remote()
                 except Exception as failure:
-                    raise CounterLost(str(failure)) from failure
-                self._actor = actor
-            return self._actor
+                    self._forget(self._found)
+                    raise CounterLost(type(failure).__name__) from failure
+            return self._found
 
-    def _find_or_start(self) -> Any:
+    def _start_or_get(self) -> Any:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"name": self._name, "num_cpus": 0, "scheduling_strategy": here}
         return ray.remote(PlaceCounter).options(get_if_exists=True, **options).remote()
+
+    def _forget(self, found: int, kill: bool = False) -> None:
+        """No other variable refers to an actor: as long as one did, also in a traceback, Ray would
+        find the dead actor by its name."""
+        if found == self._found and self._actor is not None:
+            if kill:
+                ray.kill(self._actor)
+            self._actor = None

@@ -79,8 +79,8 @@ class _Block:
 class PlaceCounts:
     """The blocks of one kind. Pure; times are seconds on any one clock.
 
-    No grant takes the sum of all blocks beyond the total. A holder that does not renew its lease for
-    `lease_s` loses its block: it died. Before a holder is refused, the others are asked to give
+    No grant takes the sum of all blocks beyond the total. A holder that does not renew its lease
+    for `lease_s` loses its block: it died. Before a holder is refused, the others are asked to give
     back what they do not use, and have `recall_s` for that. A new counter (the one before it died)
     grants nothing until every living ingress has told what it holds, at most for `grace_s`. What a
     holder tells is taken, even where the sum exceeds the total.

@@ -96,8 +96,8 @@ class Places:
                     await asyncio.sleep(self._timing.renew_s)
                 else:
                     await self._share(self._counter)
-            except CounterLost:
-                self._go_on_without(ingresses)
+            except CounterLost as failure:
+                self._go_on_without(ingresses, failure)
                 await asyncio.sleep(self._timing.retry_s)
 
     async def _share(self, counter: PlaceCounter) -> None:
@@ -164,10 +164,10 @@ class Places:
             counter.close()
             self._answer(list(self._queue))
 
-    def _go_on_without(self, ingresses: int) -> None:
+    def _go_on_without(self, ingresses: int, failure: CounterLost) -> None:
         """With the block that is held; a new ingress that finds no counter takes an equal share."""
         if not self._lost:
-            logger.warning("the counter of %s does not answer, retrying", self._kind)
+            logger.warning("the counter of %s is lost, retrying: %s", self._kind, failure)
             self._lost = True
         since = self._shared_since
         if not self._joined and since and time.monotonic() - since > self._timing.patience_s:

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -36,7 +37,7 @@ def tell(counts: PlaceCounts, claim: Claim, now: float = 0) -> Claim:
     return claim
 
 
-def claim(holder: str, number: int = 1, **fields: int) -> Claim:
+def claim(holder: str, number: int = 1, **fields: Any) -> Claim:
     if "needed" in fields:
         fields.setdefault("wanted", fields["needed"])
     return replace(CLAIM, holder=holder, number=number, **fields)

@@ -116,7 +116,7 @@ async def test_where_the_counter_has_no_more_the_rest_is_refused(counter: FakeCo
 
 
 async def test_requests_are_admitted_in_the_order_of_arrival(counter: FakeCounter) -> None:
-    admitted = []
+    admitted: list[int] = []
 
     async def ask(count: int) -> None:
         await places.take(count)
@@ -132,6 +132,18 @@ async def test_requests_are_admitted_in_the_order_of_arrival(counter: FakeCounte
         counter.answering.set()
         await asyncio.gather(*asking, late)
     assert admitted == [4, 1, 2, 3]
+
+
+async def test_who_leaves_the_queue_lets_the_next_one_in(counter: FakeCounter) -> None:
+    async with kept(counter) as places:
+        counter.answering.clear()
+        large = asyncio.create_task(places.take(3))
+        await asyncio.sleep(0)
+        small = asyncio.create_task(places.take())
+        await until(lambda: len(counter.claims) == 2)
+        assert not small.done()
+        large.cancel()
+        await small
 
 
 async def test_spare_places_go_back_when_they_are_recalled(counter: FakeCounter) -> None:

@@ -1,0 +1,157 @@
+"""Two ingresses: `max_pictures` and `max_sessions` count for both together, whatever happens to the
+actor that counts."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import httpx
+import msgpack
+import psutil
+import pytest
+import yaml
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from config.settings import ROOT
+from tests.integration.application import Application, eventually
+
+MAX_PICTURES, MAX_SESSIONS = 64, 12
+# Longer than anything here waits: a hundred steps of 64 rows.
+LONG = {"prompt": "a house", "num_inference_steps": 100, "progress": True, "preview_every": 0}
+SHORT = {"prompt": "a house", "num_inference_steps": 4, "preview_every": 0}
+
+
+def _config(name: str, deployment: str, **scaling: Any) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    [wanted] = config["applications"]
+    wanted["args"] = {
+        "ingress": {"max_pictures": MAX_PICTURES},
+        "realtime": {"max_sessions": MAX_SESSIONS},
+    }
+    [ingress] = [each for each in wanted["deployments"] if each["name"] == deployment]
+    ingress["autoscaling_config"].update(scaling)
+    return config
+
+
+@pytest.fixture(scope="module", params=["Ingress", "Fused"])
+def application(request: pytest.FixtureRequest) -> Iterator[Application]:
+    """The split graph grows from one ingress to two; the fused one has two replicas at once."""
+    name: str = request.param
+    if name == "Ingress":
+        scaling = {"max_replicas": 2, "target_ongoing_requests": 10, "upscale_delay_s": 1}
+        config = _config("serve_config.yaml", name, **scaling)
+    else:
+        config = _config("config/profiles/fused.yaml", name, min_replicas=2, max_replicas=2)
+    with Application(config) as running:
+        if name == "Ingress":
+            assert running.replicas(name) == 1 and running.actors("PlaceCounter") == []
+            asyncio.run(_grow(running))
+        eventually(lambda: running.replicas(name) == 2)
+        eventually(lambda: len(running.actors("PlaceCounter")) == 1)
+        yield running
+
+
+async def _grow(application: Application) -> None:
+    """While the first ingress has most of the places in use."""
+    async with AsyncExitStack() as streams, clients(application) as client:
+        assert Counter(await opened(client, streams, 50)) == {200: 50}
+        await asyncio.to_thread(eventually, lambda: application.replicas("Ingress") == 2)
+        await asyncio.to_thread(eventually, lambda: len(application.actors("PlaceCounter")) == 1)
+        assert Counter(await opened(client, streams, 30)) == {200: 14, 429: 16}
+
+
+@asynccontextmanager
+async def clients(application: Application) -> AsyncIterator[httpx.AsyncClient]:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=application.url, timeout=120, limits=limits) as client:
+        yield client
+
+
+async def opened(client: httpx.AsyncClient, streams: AsyncExitStack, count: int) -> list[int]:
+    """The statuses of so many streams, asked for at once. They stay open."""
+
+    async def one() -> int:
+        answer = await streams.enter_async_context(client.stream("POST", "/stream", json=LONG))
+        return answer.status_code
+
+    return await asyncio.gather(*(one() for _ in range(count)))
+
+
+def killed(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.kill()
+
+
+async def all_are_free(application: Application) -> None:
+    """Returns once every place is free, which takes a moment after the clients have left."""
+    async with asyncio.timeout(60):
+        while True:
+            async with AsyncExitStack() as streams, clients(application) as client:
+                if await opened(client, streams, MAX_PICTURES) == [200] * MAX_PICTURES:
+                    return
+
+
+async def test_requests_at_once_fill_every_place_of_both(application: Application) -> None:
+    async with AsyncExitStack() as streams, clients(application) as client:
+        assert Counter(await opened(client, streams, 80)) == {200: 64, 429: 16}
+    await all_are_free(application)
+
+
+async def test_short_pictures_at_once(application: Application) -> None:
+    async with clients(application) as client:
+        answers = await asyncio.gather(*(client.post("/", json=SHORT) for _ in range(80)))
+    statuses = Counter(answer.status_code for answer in answers)
+    assert statuses[200] + statuses[429] == 80
+    assert statuses[200] >= 64, statuses  # more where some are ready before the last has come
+    for answer in answers:
+        if answer.status_code == 429:
+            assert answer.json()["error_type"] == "overloaded"
+
+
+async def test_sessions_at_once_fill_every_place_of_both(application: Application) -> None:
+    async def session() -> ClientConnection | None:
+        connection = await connect(
+            f"{application.url.replace('http', 'ws', 1)}/realtime", open_timeout=60
+        )
+        try:
+            await connection.send(msgpack.packb({"prompt": "a house", "num_inference_steps": 1}))
+            told = msgpack.unpackb(await connection.recv())
+        except ConnectionClosed:
+            assert connection.close_code == 1013
+            return None
+        assert told["type"] == "final"
+        return connection
+
+    sessions = await asyncio.gather(*(session() for _ in range(20)))
+    admitted = [each for each in sessions if each is not None]
+    assert len(admitted) == MAX_SESSIONS
+    for connection in admitted:
+        await connection.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_no_request_fails_when_the_counter_dies_or_hangs(
+    application: Application, how: signal.Signals
+) -> None:
+    async with AsyncExitStack() as streams, clients(application) as client:
+        assert Counter(await opened(client, streams, 30)) == {200: 30}
+        [counter] = application.actors("PlaceCounter")
+        counter.send_signal(how)
+        streams.callback(killed, counter)
+        assert Counter(await opened(client, streams, 34)) == {200: 34}
+        assert Counter(await opened(client, streams, 16)) == {429: 16}
+        [another] = [each for each in application.actors("PlaceCounter") if each != counter]
+    await all_are_free(application)
+
+
+async def test_places_of_an_ingress_that_died_are_free_again(application: Application) -> None:
+    name = "Fused" if application.actors("ServeReplica:glimpse:Fused") else "Ingress"
+    async with AsyncExitStack() as streams, clients(application) as client:
+        assert Counter(await opened(client, streams, 64)) == {200: 64}
+        await asyncio.to_thread(application.kill, name)
+    await asyncio.to_thread(eventually, lambda: application.replicas(name) == 2)
+    await all_are_free(application)
