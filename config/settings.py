@@ -190,7 +190,12 @@ class IngressSettings(Settings):
     aliases: tuple[Alias, ...] = Field(
         ("glimpse/miniature",), description="fal app ids, owner/alias, this application answers to."
     )
-    max_pictures: int = Field(32, ge=4, description="Made or waiting at once; more: 429.")
+    max_pictures: int = Field(
+        32,
+        ge=4,
+        description="Maximum number of pictures in progress or queued, of all ingress replicas "
+        "together. Further requests get HTTP 429.",
+    )
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_input_bytes: int = Field(10 * 2**20, ge=1024, description="Of one input picture.")
     deadline_s: float = Field(300, gt=0, description="From accepted to the final picture.")
@@ -255,7 +260,10 @@ class RealtimeSettings(Settings):
         4, ge=1, le=100, description="Unless a message says otherwise: speed counts here."
     )
     max_sessions: int = Field(
-        64, ge=1, description="At once, of one ingress replica; each makes one picture at a time."
+        64,
+        ge=1,
+        description="Maximum number of open sessions, of all ingress replicas together. Each makes "
+        "one picture at a time, which does not count in ingress.max_pictures.",
     )
     max_buffering: int = Field(
         8, ge=1, le=60, description="Messages that wait, where the client does not say how many."

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import httpx
-import msgpack
 import psutil
 import pytest
 import yaml
@@ -18,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from config.settings import ROOT
 from tests.integration.application import Application, eventually
+from tests.integration.sessions import ask
 
 MAX_PICTURES, MAX_SESSIONS = 64, 12
 # Longer than anything here waits: a hundred steps of 64 rows.
@@ -118,13 +118,14 @@ async def test_sessions_at_once_fill_every_place_of_both(application: Applicatio
             f"{application.url.replace('http', 'ws', 1)}/realtime", open_timeout=60
         )
         try:
-            await connection.send(msgpack.packb({"prompt": "a house", "num_inference_steps": 1}))
-            told = msgpack.unpackb(await connection.recv())
+            told = await ask(connection, prompt="a house", num_inference_steps=1)
         except ConnectionClosed:
-            assert connection.close_code == 1013
-            return None
-        assert told["type"] == "final"
-        return connection
+            told = {"type": "closed"}
+        if told["type"] == "final":
+            return connection
+        await connection.wait_closed()
+        assert connection.close_code == 1013
+        return None
 
     sessions = await asyncio.gather(*(session() for _ in range(20)))
     admitted = [each for each in sessions if each is not None]

@@ -36,6 +36,11 @@ def test_a_graph_is_built_without_torch() -> None:
     assert not loaded & HEAVY
 
 
+def test_the_counter_of_places_starts_without_serve() -> None:
+    """Requests wait for a new one. Ray itself is there in any actor."""
+    assert not loaded_by("import deployments.place_counter") & {*HEAVY, "ray", "fastapi", "config"}
+
+
 def test_unit_tests_cannot_start_ray() -> None:
     """Neither outright nor, as most calls would, on first use."""
     loaded_by(
