@@ -6,9 +6,11 @@ from contextlib import aclosing
 
 from config.settings import AppSettings
 from deployments import preview_decoder
+from deployments.meter import ServeMeter
 from deployments.references import Inputs, KeptInputs
 from deployments.stage import StageDeployment
 from glimpse.direct import Denoising, PreviewDecoding
+from glimpse.meter import Meter
 from glimpse.ports import DenoiseOptions, Job, StepEvent
 from glimpse.stage import failing_as
 from glimpse.torch_thread import TorchThread
@@ -17,7 +19,9 @@ from glimpse.torch_thread import TorchThread
 class Denoiser(StageDeployment):
     def __init__(self, settings: AppSettings) -> None:
         super().__init__(settings, settings.denoiser.threads)
-        self._stage: Denoising = self._thread.call(_load_alone, settings, self._thread)
+        self._stage: Denoising = self._thread.call(
+            _load_alone, settings, self._thread, ServeMeter()
+        )
         self._inputs = KeptInputs()
 
     async def denoise(
@@ -40,12 +44,14 @@ class Denoiser(StageDeployment):
         return last
 
 
-def _load_alone(settings: AppSettings, thread: TorchThread) -> Denoising:
+def _load_alone(settings: AppSettings, thread: TorchThread, meter: Meter) -> Denoising:
     """On that thread, with a TinyVAE of its own: a realtime message is one hop, not two."""
-    return load(settings, thread, preview_decoder.load(settings, thread))
+    return load(settings, thread, preview_decoder.load(settings, thread), meter)
 
 
-def load(settings: AppSettings, thread: TorchThread, decoder: PreviewDecoding) -> Denoising:
+def load(
+    settings: AppSettings, thread: TorchThread, decoder: PreviewDecoding, meter: Meter
+) -> Denoising:
     """On that thread."""
     # Here and not above: the process that builds the graph, and the ingress, never load torch.
     from deployments.model_source import model_source
@@ -69,4 +75,4 @@ def load(settings: AppSettings, thread: TorchThread, decoder: PreviewDecoding) -
     budget = chosen.row_budget or probe(
         lambda rows: network.run_blank(rows, side, side), network.device
     )
-    return Denoising(Engine(network, thread, row_budget=budget), decoder)
+    return Denoising(Engine(network, thread, row_budget=budget, meter=meter), decoder)

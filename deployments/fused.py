@@ -13,6 +13,7 @@ from deployments.stage import watched_thread
 from glimpse.batches import Batches
 from glimpse.direct import TextEncoding
 from glimpse.failover import Failover
+from glimpse.meter import Meter
 from glimpse.ports import Stages
 from glimpse.torch_thread import TorchThread
 
@@ -21,9 +22,13 @@ class Fused(Edge):
     def __init__(self, settings: AppSettings, key_limits: DeploymentHandle | None) -> None:
         refuse_exposure(settings.access)
         self._thread = watched_thread(settings.denoiser.threads, settings.recovery)
-        self._stages = self._thread.call(_load, settings, self._thread)
+        meter = ServeMeter()
+        # Elsewhere an ingress counts the stalls of its stages: a replica that hangs is killed before
+        # it has reported them.
+        self._thread.watch.alarms.add(lambda: meter.stalled("denoise"))
+        self._stages = self._thread.call(_load, settings, self._thread, meter)
         # No other process has these stages: what is lost with this one is lost.
-        super().__init__(settings, self._stages, Failover(max_moves=0), ServeMeter(), key_limits)
+        super().__init__(settings, self._stages, Failover(max_moves=0), meter, key_limits)
 
     async def ping(self) -> dict[str, Any]:
         """The counters of all the stages; `stalled` is 1 where the torch thread stands still."""
@@ -40,13 +45,13 @@ class Fused(Edge):
         self._thread.watch.raise_if_stalled()
 
 
-def _load(settings: AppSettings, thread: TorchThread) -> Stages:
+def _load(settings: AppSettings, thread: TorchThread, meter: Meter) -> Stages:
     encoder = text_encoder.load(settings)
     embeds = Batches(thread, encoder.encode, most=lambda text: settings.text_encoder.max_batch_size)
     decoder = preview_decoder.load(settings, thread)
     return Stages(
         text_encoder=TextEncoding(encoder, embeds.run, settings.text_encoder.cache_size),
-        denoiser=denoiser.load(settings, thread, decoder),
+        denoiser=denoiser.load(settings, thread, decoder, meter),
         preview_decoder=decoder,
         image_codec=image_codec.load(settings, thread),
     )

@@ -18,6 +18,7 @@ from glimpse.engine.mailbox import Mailbox
 from glimpse.engine.telling import Telling
 from glimpse.engine.ticket import Ticket
 from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageStalled
+from glimpse.meter import Meter, Unmetered
 from glimpse.ports import DenoiseOptions, Job, StepEvent
 from glimpse.torch_thread import TorchThread
 
@@ -41,11 +42,13 @@ class Engine:
         thread: TorchThread,
         *,
         row_budget: int,
+        meter: Meter | None = None,
         copies: HostCopies | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._network = network
         self._thread = thread
+        self._meter = meter or Unmetered()
         self._clock = clock
         self._batcher: Batcher[int] = Batcher(row_budget)
         self._keys = itertools.count()
@@ -55,6 +58,7 @@ class Engine:
         self._running: dict[int, RunningJob] = {}  # those that have begun
         self._telling = Telling(copies or HostCopies(network.device), clock)
         self._outbox: list[Letter] = []
+        self._metered: list[tuple[float, int]] = []  # ticks that leave with the next events
         self._lane = thread.watch.lane(self._open.__len__)
         thread.watch.alarms.add(self._stall)
         self.steps_run = 0
@@ -118,11 +122,16 @@ class Engine:
         self._open.pop(ticket.key, None)
         self._mailbox.put((self._cancel, ticket))
 
-    def _deliver(self, letters: list[Letter]) -> None:
+    def _deliver(self, letters: list[Letter], ticks: list[tuple[float, int]]) -> None:
         for ticket, event in letters:
             ticket.events.put_nowait(event)
-            if isinstance(event, Exception) or event.latents is not None:
+            if isinstance(event, Exception):
                 self._open.pop(ticket.key, None)
+            elif event.latents is not None:
+                self._open.pop(ticket.key, None)
+                self._meter.step((event.denoise_s or 0) / (event.step - ticket.resumed_at))
+        for seconds, rows in ticks:
+            self._meter.tick(seconds, rows)
 
     def _stall(self) -> None:
         """On the watchdog's thread: nobody waits for the end of what hangs."""
@@ -195,8 +204,9 @@ class Engine:
         for letter in outbox:
             loops.setdefault(letter[0].loop, []).append(letter)
         for loop, letters in loops.items():
+            ticks, self._metered = self._metered, []
             try:
-                loop.call_soon_threadsafe(self._deliver, letters)
+                loop.call_soon_threadsafe(self._deliver, letters, ticks)
             except RuntimeError:  # it is closed: nobody waits there any more
                 logger.warning("the event loop of %d events is closed", len(letters))
                 for ticket, _ in letters:
@@ -204,6 +214,7 @@ class Engine:
                     self._cancel(ticket)
 
     def _run(self, plan: Plan[int]) -> None:
+        began = self._clock()
         failed: dict[int, Exception] = {}
         begun = [key for key in plan.keys if self._begin(key, failed)]
         try:
@@ -220,6 +231,7 @@ class Engine:
         done = [key for key in predictions if self._step(key, predictions[key], failed)]
         self.ticks += 1
         self.rows_run += plan.rows
+        self._metered.append((self._clock() - began, plan.rows))
         self._batcher.commit(plan, done=done, failed=failed)
         for key, failure in failed.items():
             self._thread.check_device(failure)
@@ -234,13 +246,14 @@ class Engine:
         ticket = self._tickets[key]
         ticket.began = ticket.kept = self._clock()
         try:
-            self._running[key] = steps.begin(
+            running = self._running[key] = steps.begin(
                 ticket.job,
                 ticket.conditioning,
                 ticket.image,
                 self._network,
                 ticket.options.resume_from,
             )
+            ticket.resumed_at = running.index
         except Exception as failure:
             failed[key] = failure
             return False

@@ -23,6 +23,7 @@ class Ticket:
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[StepEvent | Exception] = field(default_factory=asyncio.Queue)
     told: frozenset[int] = field(init=False)  # steps, but for the last
+    resumed_at: int = 0  # steps that another run has made
     began: float = 0.0
     kept: float = 0.0
 

@@ -14,6 +14,7 @@ import torch
 
 from glimpse.engine.loop import Engine
 from glimpse.errors import DeadlineExceeded, StageFailed
+from glimpse.meter import Unmetered
 from glimpse.ports import Priority, StepEvent
 from glimpse.torch_thread import TorchThread
 from tests.fakes import until
@@ -538,3 +539,40 @@ async def test_a_thread_that_takes_nothing_is_asked_again(
             await drain(denoise(engine, "a"))
     assert len(await drain(denoise(engine, "b"))) == 4
     assert engine.counters["running"] == engine.counters["waiting"] == 0
+
+
+class FakeMeter(Unmetered):
+    def __init__(self) -> None:
+        self.ticks: list[tuple[float, int]] = []
+        self.steps: list[float] = []
+        self.threads: set[int] = set()
+
+    def tick(self, seconds: float, rows: int) -> None:
+        self.ticks.append((seconds, rows))
+        self.threads.add(threading.get_ident())
+
+    def step(self, seconds: float) -> None:
+        self.steps.append(seconds)
+        self.threads.add(threading.get_ident())
+
+
+async def test_ticks_and_steps_are_metered_off_the_torch_thread(
+    network: FakeNetwork, torch_thread: TorchThread
+) -> None:
+    meter = FakeMeter()
+    clock = 0.0
+
+    def trouble(names: list[str]) -> None:
+        nonlocal clock
+        clock += 0.5
+
+    network.trouble = trouble
+    engine = Engine(network, torch_thread, row_budget=8, meter=meter, clock=lambda: clock)
+    events = await drain(denoise(engine, "a", emit_state_at=frozenset({3})))
+    assert meter.ticks == [(0.5, 2)] * 4 and meter.steps == [0.5]
+    await drain(denoise(engine, "b", emit_at=frozenset(), resume_from=events[2].state))
+    assert meter.ticks == [(0.5, 2)] * 5 and meter.steps == [0.5, 0.5]
+    assert meter.threads == {threading.get_ident()}
+    with pytest.raises(ValueError):
+        await drain(denoise(engine, "cannot begin"))
+    assert len(meter.steps) == 2

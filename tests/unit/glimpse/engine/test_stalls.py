@@ -23,6 +23,7 @@ from tests.unit.glimpse.engine.fake_network import (
     drain,
     started,
 )
+from tests.unit.glimpse.hold import held
 
 
 class Clock:
@@ -64,19 +65,14 @@ def engine(network: FakeNetwork, thread: TorchThread, clock: Clock) -> Engine:
     return Engine(network, thread, row_budget=4, clock=lambda: clock.now)
 
 
-async def hung(network: FakeNetwork, engine: Engine, at_call: int = 1) -> None:
-    """Waits for the step that hangs."""
-    network.free.clear()
-    network.hold_at = at_call
-    await until(lambda: len(network.calls) == at_call)
-
-
 async def test_every_job_of_a_hung_step_is_told_at_once_and_is_gone_afterwards(
-    engine: Engine, network: FakeNetwork, clock: Clock
+    engine: Engine, thread: TorchThread, network: FakeNetwork, clock: Clock
 ) -> None:
     network.free.clear()
-    told, one_answer = started(engine, "a"), started(engine, "b", emit_at=frozenset())
-    await hung(network, engine)
+    async with held(thread):
+        told, one_answer = started(engine, "a"), started(engine, "b", emit_at=frozenset())
+        await arrived(engine, 2)
+    await until(lambda: len(network.calls) == 1)
     waiting = started(engine, "c")  # for rows, were it not for the hang
     await arrived(engine, 1)
     clock.passes(4)
