@@ -23,7 +23,7 @@ class Fused(Edge):
         refuse_exposure(settings.access)
         self._thread = watched_thread(settings.denoiser.threads, settings.recovery)
         meter = ServeMeter()
-        # Elsewhere an ingress counts the stalls of its stages: a replica that hangs is killed before
+        # In the split graph an ingress counts the stalls: a replica that hangs is killed before
         # it has reported them.
         self._thread.watch.alarms.add(lambda: meter.stalled("denoise"))
         self._stages = self._thread.call(_load, settings, self._thread, meter)
