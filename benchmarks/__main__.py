@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME]`: without a name all figures, into benchmarks/results/ and
 docs/benchmarks.md, and so with `serving` and `realtime`; with another one, that figure alone, on
-the terminal."""
+the terminal. `recovery` has arguments of its own, and writes docs/reliability.md."""
 
 import argparse
 import asyncio
@@ -37,18 +37,27 @@ from benchmarks.foundation_tables import (
     single_client_table,
     start_tables,
 )
+from benchmarks.recovery import command as recovery
 from benchmarks.server import Server, settings_of
 from benchmarks.server import serving as server_of
 from benchmarks.tables import verdicts_table
 from config.settings import ROOT
 
+RECOVERY = "recovery"
+
 
 def main() -> None:
     # Told to end, it still stops the servers that it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
+    if sys.argv[1:2] == [RECOVERY]:
+        recovery.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "name", nargs="?", choices=[*ALONE, *IN_TURNS, "report"], help="report: tables anew"
+        "name",
+        nargs="?",
+        choices=[*ALONE, *IN_TURNS, RECOVERY, "report"],
+        help="report: tables anew",
     )
     parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml")
     parser.add_argument(
@@ -66,6 +75,7 @@ def main() -> None:
             stored.find(serving.Results, serving.PATH),
             stored.find(realtime.Results, realtime.PATH),
         )
+        report.write_recovery()
         return
     if arguments.name in (None, *IN_TURNS):
         import matplotlib  # noqa: F401  missing, it is better found out before than after

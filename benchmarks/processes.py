@@ -60,7 +60,7 @@ def used(root: psutil.Process) -> list[Used]:
                 times, memory = process.cpu_times(), process.memory_full_info()
                 found.append(
                     Used(
-                        kind=_kind(" ".join(process.cmdline())),
+                        kind=kind_of(process),
                         started=process.create_time(),
                         cpu_s=times.user + times.system,
                         niceness=process.nice(),
@@ -79,6 +79,10 @@ def cpu_by_kind(processes: Sequence[Used]) -> dict[str, float]:
     for process in processes:
         seconds[process.kind] += process.cpu_s
     return dict(seconds)
+
+
+def kind_of(process: psutil.Process) -> str:
+    return _kind(" ".join(process.cmdline()))
 
 
 def _kind(command: str) -> str:

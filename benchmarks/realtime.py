@@ -112,9 +112,9 @@ async def _measure(config: Path, plan: Plan) -> Results:
             _tell(name)
             servers[name] = stack.enter_context(serving(graph, environment))
         for server in servers.values():
-            answer = await first_answer(server, _fields(task, 0))
+            answer = await first_answer(server, fields_of(task, 0))
         _tell("one message after the other")
-        client = await own_cost(_fields(task, 0), answer, plan.turns * plan.messages)
+        client = await own_cost(fields_of(task, 0), answer, plan.turns * plan.messages)
         trips = await _round_trips(servers, task, plan)
         figures: dict[str, Any] = {"connections": [], "sessions": {}, "slow_reader": {}}
         for name in (SPLIT_NAME, PROFILE_NAME):
@@ -125,7 +125,7 @@ async def _measure(config: Path, plan: Plan) -> Results:
                 figures["connections"].append(await _connections(name, server, task, plan))
                 _tell(f"{name}: {plan.sessions} sessions")
                 figures["sessions"][name] = await sessions.measure(
-                    server.url, _fields(task, 0), plan.sessions, plan.sessions_s
+                    server.url, fields_of(task, 0), plan.sessions, plan.sessions_s
                 )
                 _tell(f"{name}: a slow reader")
                 figures["slow_reader"][name] = await slow_reader.measure(server, plan.slow_reader_s)
@@ -156,7 +156,7 @@ def _glimpses(
         yield PROFILE_NAME, PROFILE, HAPROXY
 
 
-def _fields(task: Task, seed: int) -> dict[str, Any]:
+def fields_of(task: Task, seed: int) -> dict[str, Any]:
     return {"prompt": PROMPTS[0], "seed": seed, "num_inference_steps": task.steps}
 
 
@@ -165,8 +165,8 @@ async def _best_threads(task: Task) -> int:
     found = {}
     for threads in range(1, multiprocessing.cpu_count() + 1):
         with peer.running(*FAL, task, threads) as server:
-            await first_answer(server, _fields(task, 0))
-            answers = await _turn(server, task, range(THREADS_TRIED_WITH))
+            await first_answer(server, fields_of(task, 0))
+            answers = await take_turn(server, task, range(THREADS_TRIED_WITH))
             found[threads] = statistics.median(each.seconds for each in answers)
     return min(found, key=lambda threads: found[threads])
 
@@ -177,15 +177,15 @@ async def _round_trips(servers: Mapping[str, Server], task: Task, plan: Plan) ->
         seeds = range(turn * plan.messages, (turn + 1) * plan.messages)
         for name in servers:
             with _alone(name, servers) as server:
-                answers[name] += await _turn(server, task, seeds)
+                answers[name] += await take_turn(server, task, seeds)
     return [_summarised(name, of_server) for name, of_server in answers.items()]
 
 
-async def _turn(server: Server, task: Task, seeds: Sequence[int]) -> list[Answer]:
+async def take_turn(server: Server, task: Task, seeds: Sequence[int]) -> list[Answer]:
     async with connected(server.url) as connection:
         for seed in range(WARM_UP):
-            await ask(connection, _fields(task, seed))
-        return [await ask(connection, _fields(task, seed)) for seed in seeds]
+            await ask(connection, fields_of(task, seed))
+        return [await ask(connection, fields_of(task, seed)) for seed in seeds]
 
 
 def _summarised(name: str, answers: Sequence[Answer]) -> RoundTrips:
@@ -206,9 +206,9 @@ async def _connections(name: str, server: Server, task: Task, plan: Plan) -> Con
     for seed in range(plan.connections):
         began = time.perf_counter()
         async with connected(server.url) as connection:
-            answer = await ask(connection, _fields(task, seed))
+            answer = await ask(connection, fields_of(task, seed))
             first.append(time.perf_counter() - began - _model_s(answer))
-            answer = await ask(connection, _fields(task, seed))
+            answer = await ask(connection, fields_of(task, seed))
             second.append(answer.seconds - _model_s(answer))
     return Connections(name, summary(first), summary(second))
 

@@ -1,9 +1,13 @@
-"""The figures in docs/benchmarks.md, between its markers."""
+"""The figures in docs/benchmarks.md and docs/reliability.md, between their markers."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from benchmarks import foundation_tables, realtime, realtime_tables, serving, serving_tables
+from benchmarks.recovery import runs
+from benchmarks.recovery import tables as recovery_tables
+from benchmarks.recovery.faults import FAULTS
 from benchmarks.results import Results
 from config.settings import ROOT
 
@@ -14,9 +18,12 @@ KNOWN_TABLES = frozenset(
         *("cpu", "limit", "network", "batching"),
         *("realtime_machine", "realtime_verdicts", "realtime"),
         *("connections", "sessions", "slow_reader"),
+        *("recovery_machine", "recovery_verdicts", "recovery_losses", "recovery_times"),
+        *("recovery_redeploy", "recovery_wolf", "recovery_cost"),
     }
 )
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
+RECOVERY_DOCUMENT = ROOT / "docs" / "reliability.md"
 MARKERS = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -37,9 +44,19 @@ def write(
     if talked is not None:
         tables |= realtime_tables.by_name(talked)
 
+    _fill(DOCUMENT, tables)
+
+
+def write_recovery() -> None:
+    """The tables of whatever was measured."""
+    found = {name: run for name in (*FAULTS, *runs.OTHERS) if (run := runs.find(name)) is not None}
+    _fill(RECOVERY_DOCUMENT, recovery_tables.by_name(found))
+
+
+def _fill(document: Path, tables: Mapping[str, Callable[[], str]]) -> None:
     def filled(found: re.Match[str]) -> str:
         if found[2] not in KNOWN_TABLES:
-            raise ValueError(f"{DOCUMENT.name} asks for figures that nobody makes: {found[2]}")
+            raise ValueError(f"{document.name} asks for figures that nobody makes: {found[2]}")
         return f"{found[1]}{tables[found[2]]()}\n{found[3]}" if found[2] in tables else found[0]
 
-    DOCUMENT.write_text(MARKERS.sub(filled, DOCUMENT.read_text()))
+    document.write_text(MARKERS.sub(filled, document.read_text()))

@@ -28,6 +28,7 @@ from config.settings import ROOT, AppSettings
 READY_TIMEOUT_S = 600.0  # of a busy machine; one that ends by itself is noticed at once
 STOP_TIMEOUT_S = 30.0
 POLL_S = 0.1
+CONFIG = "serve_config.yaml"  # in the server's folder: what it was started with
 NOTHING: Mapping[str, str] = {}
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}")
 
@@ -45,7 +46,7 @@ class Server:
         self.url = url
         self.environment = environment
         self._process = process
-        self._folder = folder
+        self.folder = folder
 
     def check_alive(self) -> None:
         """Raises `RuntimeError`, with the end of its log, when the server has ended by itself."""
@@ -58,16 +59,21 @@ class Server:
 
     def replica_logged(self, deployment: str, text: str) -> float | None:
         """The same, in the log file of a deployment's replica."""
-        logs = self._folder.glob(f"ray/session_2*/logs/serve/replica_*_{deployment}_*.log")
+        logs = self.folder.glob(f"ray/session_2*/logs/serve/replica_*_{deployment}_*.log")
         return self._first_time("".join(log.read_text() for log in logs), text)
+
+    def worker_logs(self) -> str:
+        """All that Ray's workers have written to standard error, whole lines alone."""
+        logs = self.folder.glob("ray/session_2*/logs/worker-*.err")
+        return "".join(log.read_text(errors="replace").rpartition("\n")[0] + "\n" for log in logs)
 
     def ray_address(self) -> str:
         """Where the server's Ray can be joined, with the server's environment."""
-        [port] = self._folder.glob("ray/session_2*/gcs_server_port_*")
+        [port] = self.folder.glob("ray/session_2*/gcs_server_port_*")
         return f"127.0.0.1:{port.read_text()}"
 
     def _log(self) -> str:
-        return (self._folder / "server.log").read_text(errors="replace")
+        return (self.folder / "server.log").read_text(errors="replace")
 
     def _first_time(self, log: str, text: str) -> float | None:
         for line in log.splitlines():
@@ -89,19 +95,21 @@ class Server:
 
 
 @contextmanager
-def serving(config: Path, environment: Mapping[str, str] = NOTHING) -> Iterator[Server]:
-    """Runs what `make serve` runs, with another HTTP port and another folder for Ray's files.
-    Stops it, and only it, in the end.
+def serving(
+    config: Path, environment: Mapping[str, str] = NOTHING, root: Path = ROOT
+) -> Iterator[Server]:
+    """Runs what `make serve` runs, with another HTTP port and another folder for Ray's files: the
+    code of the checkout at `root`. Stops it, and only it, in the end.
     """
     with _folder() as folder:
         [port] = free_ports(1)
-        patched = folder / "serve_config.yaml"
+        patched = folder / CONFIG
         patched.write_text(_with_port(config, port))
         if (variables := config.with_suffix(".env")).exists():
             shutil.copy(variables, patched.with_suffix(".env"))
-        script = "\n".join(_make_serve(patched))
+        script = "\n".join(_make_serve(patched, root))
         environment = {**_of_ray(folder), **environment}
-        with _running(["sh", "-ec", script], environment, folder, port) as server:
+        with _running(["sh", "-ec", script], environment, folder, port, root) as server:
             yield server
 
 
@@ -129,14 +137,18 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def _running(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, port: int
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    port: int,
+    root: Path = ROOT,
 ) -> Iterator[Server]:
-    # This checkout's code, whichever one the environment that runs this was made for.
-    environment = {"PYTHONPATH": str(ROOT), **environment}
+    # That checkout's code, whichever one the environment that runs this was made for.
+    environment = {"PYTHONPATH": str(root), **environment}
     with open(folder / "server.log", "wb") as log:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=root,
             env=os.environ | environment,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -158,11 +170,11 @@ def _of_ray(folder: Path) -> dict[str, str]:
     }
 
 
-def _make_serve(config: Path) -> list[str]:
+def _make_serve(config: Path, root: Path) -> list[str]:
     """The commands of the target, less the installation, in the environment that runs this."""
     variables = [f"CONFIG={config}", f"BIN={Path(sys.executable).parent}"]
     make = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.installed", "serve"]
-    return subprocess.check_output([*make, *variables], cwd=ROOT, text=True).splitlines()
+    return subprocess.check_output([*make, *variables], cwd=root, text=True).splitlines()
 
 
 def _with_port(config: Path, port: int) -> str:

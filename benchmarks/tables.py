@@ -26,14 +26,16 @@ def fixed(digits: int, *numbers: float) -> tuple[str, ...]:
     return tuple(f"{number:.{digits}f}" for number in numbers)
 
 
-def machine_list(machine: Machine, minutes: float) -> str:
+def machine_list(machine: Machine, minutes: float | None) -> str:
+    """`minutes` is None where a run may be of several days."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     load = ", ".join(f"{each:.1f}" for each in machine.load_average)
+    lasted = "" if minutes is None else f", in {minutes:.0f} minutes"
     return "\n".join(
         [
             f"- {machine.cpu}, {machine.cores} cores, {machine.memory_gb:.0f} GB; no GPU was used",
             f"- Python {machine.python}, {versions}",
-            f"- commit {machine.commit}, {machine.date}, in {minutes:.0f} minutes",
+            f"- commit {machine.commit}, {machine.date}{lasted}",
             f"- load average before the run: {load} (1, 5, 15 minutes)",
         ]
     )

@@ -1,0 +1,1 @@
+"""What clients see when a process of the service dies or hangs: `python -m benchmarks recovery`."""
