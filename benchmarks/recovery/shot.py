@@ -75,13 +75,18 @@ class Shot:
 
     @property
     def resumed(self) -> list[Move]:
-        """Moves of jobs that had a checkpoint."""
-        return [move for move in self.moves if move.resumed_from > 0]
+        """Moves of jobs that go on from a checkpoint."""
+        return [move for move in self.denoised if move.resumed_from > 0]
+
+    @property
+    def denoised(self) -> list[Move]:
+        """Moves to another denoiser."""
+        return [move for move in self.moves if move.stage == "denoise"]
 
     @property
     def behind(self) -> int:
         """Steps between what a client was told of last and the checkpoint, at most."""
-        return max((move.step - move.resumed_from for move in self.moves), default=0)
+        return max((move.step - move.resumed_from for move in self.denoised), default=0)
 
     @property
     def interval_s(self) -> float:
@@ -140,11 +145,11 @@ def bound_s(shot: Shot, stream: Touched, stall_s: float, *, alone: bool) -> floa
     return noticed_s + 2 * interval_s
 
 
-def due(shot: Shot) -> list[Touched]:
-    """Streams whose next event is held against its bound: they had begun, or were moved. One that
-    had not waits for its turn like any other."""
+def due(shot: Shot, *, alone: bool) -> list[Touched]:
+    """Streams whose next event is held against its bound: all of them where each may need the
+    victim, else those that had begun or were moved. Another one waits for its turn as ever."""
     moved = {move.request_id for move in shot.moves}
-    return [each for each in shot.streams if each.step > 0 or each.request_id in moved]
+    return [each for each in shot.streams if alone or each.step > 0 or each.request_id in moved]
 
 
 def _not_final(counts: dict[str, int]) -> int:

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -34,6 +35,7 @@ def ratio_interval(ratios: Sequence[float]) -> Interval:
     return Interval(logs.count, math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high))
 
 
+@cache
 def students_t(degrees: int) -> float:
     """The quantile that leaves 2.5 % on either side, by adding up the density."""
     if degrees < 2:

@@ -30,6 +30,7 @@ TIMES = (
     "largest",
     "its bound",
     "late",
+    "next result of a session, largest",
     "out of routing after, s",
     "new process after",
     "it serves after",
@@ -97,7 +98,7 @@ def _losses(what: str, shots: Sequence[Shot]) -> tuple[str, ...]:
 
 def _resumed(shots: Sequence[Shot]) -> str:
     steps = sorted(move.resumed_from for shot in shots for move in shot.resumed)
-    again = sum(len(shot.moves) - len(shot.resumed) for shot in shots)
+    again = sum(len(shot.denoised) - len(shot.resumed) for shot in shots)
     from_start = f", {again} from the start" if again else ""
     if not steps:
         return f"0{from_start}"
@@ -119,7 +120,7 @@ def _times(run: FaultRun, what: str, shots: Sequence[Shot], *, alone: bool) -> t
     waits = [
         (stream.wait_s, bound_s(shot, stream, run.stall_s, alone=alone))
         for shot in shots
-        for stream in due(shot)
+        for stream in due(shot, alone=alone)
     ]
     known = [(wait, bound) for wait, bound in waits if wait is not None]
     longest, bound = max(known, default=(None, None), key=lambda each: each[0])
@@ -131,6 +132,7 @@ def _times(run: FaultRun, what: str, shots: Sequence[Shot], *, alone: bool) -> t
         _seconds(longest),
         _seconds(bound),
         f"{late} of {len(waits)}",
+        _seconds(max((each for shot in shots for each in shot.next_results_s), default=None)),
         _range([each.out_of_routing_s for each in replaced]),
         _range([each.new_process_s for each in replaced]),
         _range([each.running_s for each in replaced]),

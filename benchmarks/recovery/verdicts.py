@@ -37,7 +37,7 @@ def shots(fault: Fault, run: FaultRun) -> list[tuple[Shot, bool]]:
 def late(run: FaultRun, shot: Shot, *, alone: bool) -> list[Touched]:
     """Streams whose next event came later than it should, or was that they are lost."""
     found = []
-    for stream in due(shot):
+    for stream in due(shot, alone=alone):
         bound = bound_s(shot, stream, run.stall_s, alone=alone)
         if stream.wait_s is None or bound is None or stream.wait_s > bound:
             found.append(stream)
