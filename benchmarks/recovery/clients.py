@@ -29,7 +29,7 @@ Pixels = NDArray[np.int16]
 SEEDS = 2
 PAUSE_S = 0.5  # of a client whose request has failed, before the next
 PATIENCE_S = 330.0  # more than the server's own deadline
-POLL_S = 0.02
+POLL_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Clients:
     def __init__(self, url: str, crowd: Crowd, steps: int) -> None:
         self.streams: list[Stream] = []
         self.messages: list[Message] = []
+        self._newest: dict[int, Stream] = {}  # of each client
         self._url = url
         self._crowd = crowd
         self._steps = steps
@@ -96,14 +97,16 @@ class Clients:
     def speaking(self, at: float) -> list[Message]:
         return [message for message in self.messages if message.in_flight(at)]
 
-    async def until_begun(self, count: int, step: int) -> None:
-        """Until so many streams at once have made a step, and are not at their last steps."""
+    async def until_begun(self, count: int, step: int, *, decoding: bool = False) -> None:
+        """Until so many streams at once have made a step, and are not at their last steps; with
+        `decoding`, until another one has made its last."""
         last = self._steps - step
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                now = time.time()
-                steps = [stream.last_step(now) for stream in self.in_flight(now)]
-                if sum(step <= made <= last for made in steps) >= count:
+                open_now = [stream for stream in self._newest.values() if stream.end is None]
+                steps = [stream.last_step(time.time()) for stream in open_now]
+                begun = sum(step <= made <= last for made in steps)
+                if begun >= count and (not decoding or self._steps in steps):
                     return
                 await asyncio.sleep(POLL_S)
 
@@ -113,6 +116,7 @@ class Clients:
             which = (index + turn) % len(self._pictures)
             stream = Stream(f"stream-{index}-{turn}", time.time())
             self.streams.append(stream)
+            self._newest[index] = stream
             fields = {**self._pictures[which], "request_id": stream.request_id}
             picture = await _followed(client, fields, stream)
             if picture is None:

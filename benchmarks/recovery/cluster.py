@@ -67,7 +67,7 @@ class Cluster:
 
     @asynccontextmanager
     async def watching(self, victim: psutil.Process) -> AsyncIterator[Sightings]:
-        """Sees what becomes of a process. The fault is the first thing in the block."""
+        """Sees what becomes of a process, that lives until a fault in the block, `Sightings.at`."""
         kind = kind_of(victim)
         before = {process.pid for process in self.processes(kind)}
         seen = Sightings(time.time())

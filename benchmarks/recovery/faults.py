@@ -25,7 +25,8 @@ DENOISER = "replica Denoiser"
 @dataclass(frozen=True, slots=True)
 class Fault:
     """`kind` of the victim as in `benchmarks.processes`. `alone`: there is one replica of it.
-    `promised`: that nobody loses anything; if not, it is told what is lost."""
+    `promised`: that nobody loses anything; if not, it is told what is lost. `decoding`: it comes
+    when a stream has made its last step, and waits for its picture."""
 
     what: str
     kind: str
@@ -33,6 +34,7 @@ class Fault:
     rounds: int
     alone: bool = True
     promised: bool = True
+    decoding: bool = False
 
 
 FAULTS = {
@@ -44,7 +46,9 @@ FAULTS = {
     "preview_decoder_kill": Fault(
         "SIGKILL of the PreviewDecoder", "replica PreviewDecoder", "SIGKILL", 3
     ),
-    "image_codec_kill": Fault("SIGKILL of the ImageCodec", "replica ImageCodec", "SIGKILL", 3),
+    "image_codec_kill": Fault(
+        "SIGKILL of the ImageCodec", "replica ImageCodec", "SIGKILL", 3, decoding=True
+    ),
     "controller_kill": Fault(
         "SIGKILL of Serve's controller", "Serve's controller", "SIGKILL", 3, alone=False
     ),
@@ -62,18 +66,19 @@ async def rounds(
     is brought about when at least `begun` streams have passed their first checkpoint."""
     for turn in range(first, fault.rounds):
         shots = []
-        for kind, signal in ((fault.kind, fault.signal), (DENOISER, "SIGKILL")):
+        for each in (fault, FAULTS["denoiser_kill"]):
             await cluster.until(lambda state: state.whole)
-            await clients.until_begun(begun, CHECKPOINT_STEP)
-            shots.append(await _shoot(cluster, clients, kind, signal, turn))
+            shots.append(await _shoot(each, turn, cluster, clients, begun))
         yield shots
 
 
-async def _shoot(cluster: Cluster, clients: Clients, kind: str, signal: Signal, turn: int) -> Shot:
-    processes = cluster.processes(kind)
+async def _shoot(fault: Fault, turn: int, cluster: Cluster, clients: Clients, begun: int) -> Shot:
+    processes = cluster.processes(fault.kind)
     victim = processes[turn % len(processes)]
     async with cluster.watching(victim) as seen:
-        if signal == "SIGKILL":
+        await clients.until_begun(begun, CHECKPOINT_STEP, decoding=fault.decoding)
+        seen.at = time.time()
+        if fault.signal == "SIGKILL":
             victim.kill()
         else:
             victim.suspend()
@@ -84,7 +89,9 @@ async def _shoot(cluster: Cluster, clients: Clients, kind: str, signal: Signal, 
         served_s = await _until_served(cluster, clients, seen.at)
     replaced = Replaced(seen.out_of_routing_s, seen.new_process_s, seen.running_s, served_s)
     moved = moves(cluster.server.worker_logs(), seen.at)
-    return shot(kind, signal, seen.at, replaced, clients.streams, clients.messages, moved)
+    return shot(
+        fault.kind, fault.signal, seen.at, replaced, clients.streams, clients.messages, moved
+    )
 
 
 async def _until_whole(cluster: Cluster, victim: psutil.Process, seen: Sightings) -> None:
@@ -99,10 +106,10 @@ async def _until_whole(cluster: Cluster, victim: psutil.Process, seen: Sightings
 
 
 async def _until_served(cluster: Cluster, clients: Clients, at: float) -> float:
-    """Until everyone who was in flight has ended, and somebody was served who came when all was
-    whole. Seconds after the fault of the first picture that was asked for after it."""
+    """Until everyone has ended who is in flight now that all is whole, and somebody was served who
+    came later. Seconds after the fault of the first picture that was asked for after it."""
     whole = time.time()
-    in_flight: list[Stream | Message] = [*clients.in_flight(at), *clients.speaking(at)]
+    in_flight: list[Stream | Message] = [*clients.in_flight(whole), *clients.speaking(whole)]
     async with asyncio.timeout(READY_TIMEOUT_S):
         while any(each.end is None for each in in_flight) or not _served(clients.streams, whole):
             cluster.server.check_alive()

@@ -36,15 +36,17 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """`streams` were in flight at the fault; `later` counts the ends of those that began after it,
-    until all was whole again; `messages` likewise, with those in flight, and `next_results_s` has
-    the next result of each session. Of `compared` pictures `wrong` differed from their reference by
-    more than 1 of 255. `repeated` counts steps and previews that a client was told again."""
+    """`streams` were in flight at the fault, `meanwhile` began before the victim was replaced;
+    `later` counts the ends of all that began after the fault, until all was whole again, `messages`
+    likewise, with those in flight; `next_results_s` has the next result of each session. Of
+    `compared` pictures `wrong` differed from their reference by more than 1 of 255. `repeated`
+    counts steps and previews that a client was told again."""
 
     victim: str
     signal: Signal
     replaced: Replaced
     streams: list[Touched]
+    meanwhile: list[Touched]
     moves: list[Move]
     later: dict[str, int]
     messages: dict[str, int]
@@ -111,6 +113,7 @@ def shot(
     """Of everything that clients have seen up to now."""
     in_flight = [stream for stream in streams if stream.in_flight(at)]
     later = [stream for stream in streams if stream.began > at and stream.end is not None]
+    running = at + (replaced.running_s or 0)
     spoken = [each for each in messages if each.ended is not None and each.ended > at]
     results: dict[int, float] = {}
     for message in spoken:
@@ -123,6 +126,7 @@ def shot(
         signal=signal,
         replaced=replaced,
         streams=[touched(stream, at) for stream in in_flight],
+        meanwhile=[touched(stream, at) for stream in later if stream.began <= running],
         moves=moved,
         later=counted(later),
         messages=counted(spoken),
@@ -146,10 +150,12 @@ def bound_s(shot: Shot, stream: Touched, stall_s: float, *, alone: bool) -> floa
 
 
 def due(shot: Shot, *, alone: bool) -> list[Touched]:
-    """Streams whose next event is held against its bound: all of them where each may need the
-    victim, else those that had begun or were moved. Another one waits for its turn as ever."""
+    """Streams whose next event is held against its bound. Where each may need the victim, all those
+    that were there or came meanwhile; else those that had begun or were moved."""
+    if alone:
+        return shot.streams + shot.meanwhile
     moved = {move.request_id for move in shot.moves}
-    return [each for each in shot.streams if alone or each.step > 0 or each.request_id in moved]
+    return [each for each in shot.streams if each.step > 0 or each.request_id in moved]
 
 
 def _not_final(counts: dict[str, int]) -> int:

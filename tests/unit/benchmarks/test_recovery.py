@@ -122,12 +122,13 @@ def test_a_moved_stream_has_two_of_its_intervals_and_a_stalled_one_the_stall(
     assert bound_s(seen, seen.streams[0], 5, alone=False) == bound
 
 
-def test_where_there_is_one_replica_the_restart_is_waited_for() -> None:
-    seen = shot_of(finished(stream(), 21.9), finished(stream(), 22.1))
+def test_where_there_is_one_replica_the_restart_is_waited_for_by_those_who_come_meanwhile() -> None:
+    meanwhile, later = stream("c", began=19, last=0), stream("d", began=21, last=0)
+    there = finished(stream("a"), 21.9), finished(stream("b"), 22.1)
+    seen = shot_of(*there, finished(meanwhile, 22.1), finished(later, 30))
     assert bound_s(seen, seen.streams[0], 5, alone=True) == 22
-    assert [each.wait_s for each in verdicts.late(run_of(), seen, alone=True)] == [
-        pytest.approx(22.1)
-    ]
+    late = verdicts.late(run_of(), seen, alone=True)
+    assert [each.request_id for each in late] == ["b", "c"]
 
 
 def test_the_next_result_of_each_session_and_what_was_lost() -> None:
