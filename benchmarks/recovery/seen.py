@@ -13,11 +13,12 @@ End = Literal["final", "failed", "cut", "refused"]
 all: a status other than 200, or no connection."""
 
 LOG_LINE = re.compile(
-    r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) \w+ \[(?P<request>[^\]]+)\] \S+ "
-    r"moved: (?P<stage>\w+) (?P<reason>\w+) at step (?P<step>\d+), "
-    r"resumes from step (?P<resumed_from>\d+)"
+    r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) \w+ \[(?P<request>[^\]]+)\] \S+: "
+    r"moved: (?P<stage>\w+) (?P<reason>\w+)"
+    r"( at step (?P<step>\d+), resumes from step (?P<resumed_from>\d+)|, begins anew)"
+    r" on another replica"
 )
-MENTION = "resumes from step"
+MENTION = ": moved: "
 
 
 @dataclass(slots=True)
@@ -117,8 +118,8 @@ def touched(stream: Stream, at: float) -> Touched:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A job that goes on in another replica, as the server logs it. `step` is the last that the
-    client was told of, `after_s` the time since the fault."""
+    """Work that goes on in another replica, as the server logs it. `step` is the last that the
+    client was told of, `after_s` the time since the fault. Of decoding both steps are 0."""
 
     request_id: str
     stage: str
@@ -139,7 +140,7 @@ def moves(log: str, since: float) -> list[Move]:
             raise ValueError(f"a move is logged in another form: {line}")
         moment = datetime.strptime(fields["time"], "%Y-%m-%d %H:%M:%S,%f").timestamp()
         if moment >= since:
-            numbers = int(fields["step"]), int(fields["resumed_from"])
+            numbers = int(fields["step"] or 0), int(fields["resumed_from"] or 0)
             names = fields["request"], fields["stage"], fields["reason"]
             found.append(Move(*names, *numbers, moment - since))
     return found

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from benchmarks.recovery import cost, verdicts
+from benchmarks.recovery.cluster import REPLICA
 from benchmarks.recovery.faults import DENOISER, FAULTS
 from benchmarks.recovery.runs import CostRun, FaultRun, RedeployRun, Run, WolfRun
 from benchmarks.recovery.seen import of_end
@@ -126,6 +127,8 @@ def _times(run: FaultRun, what: str, shots: Sequence[Shot], *, alone: bool) -> t
     longest, bound = max(known, default=(None, None), key=lambda each: each[0])
     late = sum(len(verdicts.late(run, shot, alone=alone)) for shot in shots)
     replaced = [shot.replaced for shot in shots]
+    # Serve lists no other processes.
+    listed = [shot.replaced for shot in shots if shot.victim.startswith(REPLICA)]
     return (
         what,
         _seconds(statistics.median(wait for wait, _ in known) if known else None),
@@ -133,9 +136,9 @@ def _times(run: FaultRun, what: str, shots: Sequence[Shot], *, alone: bool) -> t
         _seconds(bound),
         f"{late} of {len(waits)}",
         _seconds(max((each for shot in shots for each in shot.next_results_s), default=None)),
-        _range([each.out_of_routing_s for each in replaced]),
+        _range([each.out_of_routing_s for each in listed]),
         _range([each.new_process_s for each in replaced]),
-        _range([each.running_s for each in replaced]),
+        _range([each.running_s for each in listed]),
         _range([each.served_s for each in replaced]),
     )
 

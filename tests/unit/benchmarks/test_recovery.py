@@ -33,6 +33,8 @@ LOG = """\
 resumes from step 5 on another replica (move 1 of 2)
 2026-11-27 18:00:02,500 WARNING [session-3-9] glimpse.generation: moved: denoise stalled at \
 step 0, resumes from step 0 on another replica (move 1 of 2)
+2026-11-27 18:00:03,500 WARNING [stream-2-0] glimpse.failover: moved: image_decode lost, begins \
+anew on another replica (move 1 of 2)
 """
 REPLACED = Replaced(out_of_routing_s=1, new_process_s=3, running_s=20, served_s=2)
 
@@ -69,13 +71,14 @@ def test_moves_are_read_from_the_log_since_the_fault() -> None:
     assert moves(LOG, since) == [
         Move("stream-1-0", "denoise", "lost", 7, 5, 0.5),
         Move("session-3-9", "denoise", "stalled", 0, 0, 1.5),
+        Move("stream-2-0", "image_decode", "lost", 0, 0, 2.5),
     ]
-    assert [move.request_id for move in moves(LOG, since + 1)] == ["session-3-9"]
+    assert [move.request_id for move in moves(LOG, since + 1)] == ["session-3-9", "stream-2-0"]
 
 
 def test_a_move_that_is_logged_in_other_words_is_no_silent_zero() -> None:
     with pytest.raises(ValueError, match="another form"):
-        moves("a job resumes from step 5", 0)
+        moves("INFO [a] glimpse.failover: moved: denoise, resumed from step 5", 0)
 
 
 def test_a_stream_in_flight_waits_from_the_fault_to_its_next_event() -> None:
