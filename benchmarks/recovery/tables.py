@@ -38,6 +38,8 @@ TIMES = (
     "first new picture after",
 )
 
+AFTER = "… and then of a Denoiser"
+
 
 def by_name(found: dict[str, Run]) -> dict[str, Callable[[], str]]:
     """Tables of what there is, by the name of their marker."""
@@ -75,7 +77,7 @@ def losses_table(runs: dict[str, FaultRun]) -> str:
     for name, run in runs.items():
         rows.append(_losses(FAULTS[name].what, [shots[0] for shots in run.rounds]))
         if FAULTS[name].kind != DENOISER:
-            rows.append(_losses("… and then of a Denoiser", [shots[1] for shots in run.rounds]))
+            rows.append(_losses(AFTER, [shots[1] for shots in run.rounds]))
     return table(LOSSES, rows)
 
 
@@ -110,14 +112,18 @@ def times_table(runs: dict[str, FaultRun]) -> str:
     rows = []
     for name, run in runs.items():
         fault = FAULTS[name]
-        rows.append(_times(run, fault.what, [each[0] for each in run.rounds], alone=fault.alone))
+        first = [each[0] for each in run.rounds]
+        alone, promised = fault.alone, fault.promised
+        rows.append(_times(run, fault.what, first, alone=alone, promised=promised))
         if fault.kind != DENOISER:
             after = [each[1] for each in run.rounds]
-            rows.append(_times(run, "… and then of a Denoiser", after, alone=False))
+            rows.append(_times(run, AFTER, after, alone=False, promised=True))
     return table(TIMES, rows)
 
 
-def _times(run: FaultRun, what: str, shots: Sequence[Shot], *, alone: bool) -> tuple[str, ...]:
+def _times(
+    run: FaultRun, what: str, shots: Sequence[Shot], *, alone: bool, promised: bool
+) -> tuple[str, ...]:
     waits = [
         (stream.wait_s, bound_s(shot, stream, run.stall_s, alone=alone))
         for shot in shots
@@ -133,8 +139,8 @@ def _times(run: FaultRun, what: str, shots: Sequence[Shot], *, alone: bool) -> t
         what,
         _seconds(statistics.median(wait for wait, _ in known) if known else None),
         _seconds(longest),
-        _seconds(bound),
-        f"{late} of {len(waits)}",
+        _seconds(bound if promised else None),
+        f"{late} of {len(waits)}" if promised else NONE,
         _seconds(max((each for shot in shots for each in shot.next_results_s), default=None)),
         _range([each.out_of_routing_s for each in listed]),
         _range([each.new_process_s for each in replaced]),
