@@ -6,7 +6,7 @@ from functools import partial
 
 from benchmarks.recovery import cost, verdicts
 from benchmarks.recovery.cluster import REPLICA
-from benchmarks.recovery.faults import DENOISER, FAULTS
+from benchmarks.recovery.faults import FAULTS
 from benchmarks.recovery.runs import CostRun, FaultRun, RedeployRun, Run, WolfRun
 from benchmarks.recovery.seen import of_end
 from benchmarks.recovery.shot import Shot, bound_s, due
@@ -38,7 +38,7 @@ TIMES = (
     "first new picture after",
 )
 
-AFTER = "… and then of a Denoiser"
+AFTER = "… and then SIGKILL of a Denoiser"
 
 
 def by_name(found: dict[str, Run]) -> dict[str, Callable[[], str]]:
@@ -48,7 +48,7 @@ def by_name(found: dict[str, Run]) -> dict[str, Callable[[], str]]:
     if found:
         run = max(found.values(), key=lambda run: run.machine.date)
         made["recovery_machine"] = lambda: machine_list(run.machine, None)
-        made["recovery_verdicts"] = lambda: verdicts_table(
+        made["recovery_verdicts"] = lambda: unmet_table(
             [verdict for name, run in found.items() for verdict in verdicts.of(name, run)]
         )
     if faults:
@@ -72,12 +72,17 @@ def of(name: str, run: Run) -> str:
             return cost_table(run)
 
 
+def unmet_table(of_all: Sequence[Verdict]) -> str:
+    unmet = [verdict for verdict in of_all if not verdict.met]
+    told = f"{len(of_all) - len(unmet)} of {len(of_all)} promises were kept."
+    return f"{told}\n\n{verdicts_table(unmet)}" if unmet else told
+
+
 def losses_table(runs: dict[str, FaultRun]) -> str:
     rows = []
     for name, run in runs.items():
         rows.append(_losses(FAULTS[name].what, [shots[0] for shots in run.rounds]))
-        if FAULTS[name].kind != DENOISER:
-            rows.append(_losses(AFTER, [shots[1] for shots in run.rounds]))
+        rows.append(_losses(AFTER, [shots[1] for shots in run.rounds]))
     return table(LOSSES, rows)
 
 
@@ -115,9 +120,8 @@ def times_table(runs: dict[str, FaultRun]) -> str:
         first = [each[0] for each in run.rounds]
         alone, promised = fault.alone, fault.promised
         rows.append(_times(run, fault.what, first, alone=alone, promised=promised))
-        if fault.kind != DENOISER:
-            after = [each[1] for each in run.rounds]
-            rows.append(_times(run, AFTER, after, alone=False, promised=True))
+        after = [each[1] for each in run.rounds]
+        rows.append(_times(run, AFTER, after, alone=False, promised=True))
     return table(TIMES, rows)
 
 
