@@ -11,6 +11,7 @@ from benchmarks.recovery.runs import CostRun, FaultRun, RedeployRun, Run, WolfRu
 from benchmarks.recovery.seen import of_end
 from benchmarks.recovery.shot import Shot, bound_s, due
 from benchmarks.recovery.statistics import Interval
+from benchmarks.results import Verdict
 from benchmarks.tables import NONE, machine_list, table, verdicts_table
 
 LOSSES = (
