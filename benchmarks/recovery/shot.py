@@ -86,6 +86,11 @@ class Shot:
         return [move for move in self.moves if move.stage == "denoise"]
 
     @property
+    def moved_s(self) -> float | None:
+        """When the last job had moved to another denoiser."""
+        return max((move.after_s for move in self.denoised), default=None)
+
+    @property
     def behind(self) -> int:
         """Steps between what a client was told of last and the checkpoint, at most."""
         return max((move.step - move.resumed_from for move in self.denoised), default=0)

@@ -6,7 +6,7 @@ from benchmarks.recovery import cost, redeploy, wolf
 from benchmarks.recovery.faults import DENOISER, FAULTS, Fault
 from benchmarks.recovery.runs import CostRun, FaultRun, RedeployRun, Run, WolfRun
 from benchmarks.recovery.seen import Touched
-from benchmarks.recovery.shot import Shot, bound_s, due
+from benchmarks.recovery.shot import NOTICED_S, Shot, bound_s, due
 from benchmarks.results import Verdict
 
 REPLACED_S = 30.0  # a replica that stands still
@@ -64,13 +64,19 @@ def _of_fault(fault: Fault, run: FaultRun) -> Iterator[Verdict]:
     yield Verdict(what, behind, run.checkpoint_every_steps + 1, "")
     too_late = sum(len(late(run, shot, alone=alone)) for shot, alone in promised)
     yield Verdict(f"{fault.what}: streams whose next event was late", too_late, 0, "")
-    yield from _of_stopped(fault, everything)
+    yield from _of_stopped(fault, run, everything)
 
 
-def _of_stopped(fault: Fault, everything: list[tuple[Shot, bool]]) -> Iterator[Verdict]:
+def _of_stopped(
+    fault: Fault, run: FaultRun, everything: list[tuple[Shot, bool]]
+) -> Iterator[Verdict]:
     if fault.signal != "SIGSTOP":
         return
-    stopped = [shot.replaced for shot, _ in everything if shot.signal == "SIGSTOP"]
+    shots = [shot for shot, _ in everything if shot.signal == "SIGSTOP"]
+    beyond = [shot.moved_s - shot.stall_s(run.stall_s) for shot in shots if shot.moved_s]
+    what = f"{fault.what}: jobs have moved, after the stall time"
+    yield Verdict(what, max(beyond, default=0), NOTICED_S, "s")
+    stopped = [shot.replaced for shot in shots]
     for what, times in (
         ("out of routing", [each.out_of_routing_s for each in stopped]),
         ("a new process", [each.new_process_s for each in stopped]),

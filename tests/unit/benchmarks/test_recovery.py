@@ -172,10 +172,10 @@ def test_a_stopped_replica_that_is_never_replaced_fails() -> None:
         Replaced(None, None, None, 60),
         [finished(stream(), 1)],
         [],
-        [Move("a", "denoise", "stalled", 7, 5, 0.5)],
+        [Move("a", "denoise", "stalled", 7, 5, 12.5)],
     )
     unmet = [each for each in verdicts.of("denoiser_stop", run_of(seen)) if not each.met]
-    assert [each.measured for each in unmet] == [math.inf, math.inf]
+    assert [each.measured for each in unmet] == [2.5, math.inf, math.inf]
 
 
 def test_ends_are_counted_by_their_reason() -> None:
