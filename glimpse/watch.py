@@ -103,7 +103,7 @@ class Watch:
         """Called by the poll that finds a stall, on whichever thread it is."""
         self.clock = clock
         self._share = share
-        self._least_share = 1.0  # since the thread may stand still
+        self._slower: list[float] = []  # times, in samples since the thread may stand still
         self._lanes: list[Lane] = []
         self._phases: list[_Announced] = []
         self._expected_s = 0.0
@@ -210,9 +210,9 @@ class Watch:
 
     def _stands_still(self) -> bool:
         idle_s = max((lane.idle_s for lane in self._lanes), default=0.0)
-        bound_s = self.bound_s
-        if 2 * idle_s < bound_s:
-            self._least_share = 1.0
+        # The bound is never less than stall_s, and takes a moment to tell.
+        if 2 * idle_s < self.bounds.stall_s or 2 * idle_s < (bound_s := self.bound_s):
+            self._slower.clear()
             return False
         phases = tuple(self._phases)
         if any(each.age_s < self.bounds.of(each.phase) for each in phases):
@@ -220,8 +220,8 @@ class Watch:
         if self.stalled:
             return True
         # Again and again: a thread that has slept may get a CPU at once, for a moment.
-        self._least_share = min(self._least_share, self._share())
-        bound_s /= self._least_share
+        self._slower.append(1 / self._share())
+        bound_s *= statistics.mean(self._slower)
         return any(lane.idle_s >= bound_s and not lane.moved for lane in self._lanes)
 
     def _poll_on(self) -> None:
