@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 
 from glimpse.batches import Batches
+from glimpse.errors import StageStalled
 from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
 from glimpse.pictures import READERS, encode_final, encode_preview, open_inputs
@@ -94,9 +95,15 @@ class Denoising(_Here):
             async with aclosing(self._engine.denoise(job, conditioning, image, options)) as steps:
                 async for event in steps:
                     if event.latents is not None and options.picture is not None:
-                        picture = await self._decoder.decode(job.id, event.latents, options.picture)
+                        picture = await self._picture(job, event.latents, options.picture)
                         event = replace(event, latents=None, picture=picture)
                     yield event
+
+    async def _picture(self, job: Job, latents: Latents, spec: PreviewSpec) -> Picture:
+        try:
+            return await self._decoder.decode(job.id, latents, spec)
+        except StageStalled:
+            raise StageStalled("denoise") from None  # it is this stage's thread that hangs
 
 
 class PreviewDecoding(_Here):

@@ -192,6 +192,8 @@ class StageLost(StageFailed):
 class StageStalled(StageLost):
     """The replica is there, but stands still: its engine makes no step, or it does not answer."""
 
+    code = "stage_stalled"
+
     @property
     def message(self) -> str:
         return self.args[1] or f"The {self.stage} stage hung in mid-picture; please try again."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from tests.integration.application import Application, eventually
@@ -47,6 +48,14 @@ def test_a_stage_that_raises_ends_a_stream_with_its_error(application: Applicati
     assert "image_decode" in error["message"]
     assert "channels" not in json.dumps(events)  # what the stage raised is for the log
     eventually(lambda: "RuntimeError" in application.logs())
+
+
+def test_openais_client_raises_what_ends_a_stream(application: Application) -> None:
+    client = openai.OpenAI(base_url=f"{application.url}/v1", api_key="any", max_retries=0)
+    with client.images.generate(prompt="a house", stream=True, partial_images=2) as events:
+        with pytest.raises(openai.APIError) as told:
+            list(events)
+    assert told.value.code == "stage_failed"
 
 
 def test_a_stage_that_raises_fails_a_plain_request_and_nothing_is_left_running(

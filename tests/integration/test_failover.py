@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import msgpack
 import numpy as np
 import psutil
 import pytest
@@ -22,7 +23,7 @@ from PIL import Image
 
 from config.settings import ROOT, RecoverySettings
 from tests.integration.application import Application, eventually
-from tests.integration.sessions import PROMPT, ask, pixels, realtime
+from tests.integration.sessions import PROMPT, ask, decoded, pixels, realtime
 
 STEPS = 40
 CHECKPOINT = RecoverySettings().checkpoint_every_steps
@@ -100,13 +101,12 @@ def replicas(application: Application, stage: str) -> list[psutil.Process]:
 
 
 async def disturbed(application: Application, *struck: psutil.Process, by: int) -> list[Stream]:
-    """Six pictures at once, that all have a checkpoint when the signal is sent."""
+    """Six pictures at once. Half of them have a checkpoint at least when the signal is sent."""
     streams = [Stream(seed) for seed in range(6)]
     async with clients(application) as client, asyncio.timeout(280):
         running = [asyncio.create_task(stream.run(client)) for stream in streams]
-        while not all(len(stream.steps) > CHECKPOINT + 1 for stream in streams):
+        while sum(len(stream.steps) > CHECKPOINT for stream in streams) < len(streams) // 2:
             await asyncio.sleep(0.01)
-        assert not any(stream.last.get("type") == "final" for stream in streams)
         for process in struck:
             process.send_signal(by)
         return list(await asyncio.gather(*running))
@@ -141,9 +141,9 @@ async def test_pictures_outlive_their_denoisers(
     streams = await disturbed(application, *before[:struck], by=by)
     check(streams, references)
     moves = resumed(application, logged)
-    assert moves
+    assert max(kept for _, kept in moves) >= CHECKPOINT
     for told, kept in moves:
-        assert 0 < kept <= told <= kept + CHECKPOINT + 1
+        assert kept <= told <= kept + CHECKPOINT + 1
     await asyncio.to_thread(
         eventually, lambda: not any(process.is_running() for process in before[:struck])
     )
@@ -170,20 +170,18 @@ async def test_a_picture_outlives_its_denoiser_and_the_encoder_of_its_text(
 
 
 async def test_a_session_gets_its_next_result(application: Application) -> None:
-    fields = {"prompt": PROMPT, "num_inference_steps": STEPS, "output_format": "png"}
-    async with realtime(application) as undisturbed:
-        reference = pixels(await ask(undisturbed, **fields, seed=1))
-    async with asyncio.TaskGroup() as group, realtime(application) as first:
-        async with realtime(application) as second:
-            results = [
-                group.create_task(ask(session, **fields, seed=1)) for session in (first, second)
-            ]
-            ran = application.steps_run()
-            await asyncio.to_thread(eventually, lambda: application.steps_run() > ran)
-            for process in replicas(application, "Denoiser")[:1]:
-                process.kill()
-            for result in results:
-                assert np.abs(pixels(await result) - reference).max() <= 1
+    fields = {"prompt": PROMPT, "num_inference_steps": STEPS, "output_format": "png", "seed": 1}
+    async with realtime(application) as first, realtime(application) as second:
+        reference = pixels(await ask(first, **fields))
+        ran = application.counters_of_each("Denoiser")
+        for session in (first, second):
+            await session.send(msgpack.packb(fields))
+        await asyncio.to_thread(eventually, lambda: application.counters_of_each("Denoiser") != ran)
+        replicas(application, "Denoiser")[0].kill()
+        for session in (first, second):
+            async with asyncio.timeout(240):
+                result = decoded(await session.recv())
+            assert np.abs(pixels(result) - reference).max() <= 1
     await asyncio.to_thread(whole, application)
 
 
