@@ -14,6 +14,7 @@ import yaml
 from benchmarks.recovery.clients import Clients
 from benchmarks.recovery.cluster import POLL_S, Cluster
 from benchmarks.recovery.seen import counted, longest_silence_s, of_end
+from benchmarks.recovery.state import State
 from benchmarks.server import CONFIG, Server
 from config.settings import ROOT
 
@@ -54,11 +55,10 @@ async def measure(cluster: Cluster, clients: Clients) -> Figure:
     deployed_s: float | None = None
     async with asyncio.timeout(_drain_s(changed) + DRAIN_MARGIN_S):
         while True:
-            deployments = (await cluster.state()).deployments.values()
-            known = {pid for each in deployments for pid in each.replicas}
-            new = all(len(each.running - old) >= each.target for each in deployments)
-            if deployed_s is None and new:
+            state = await cluster.state()
+            if deployed_s is None and serves_anew(state, before):
                 deployed_s = time.time() - at
+            known = {pid for each in state.deployments.values() for pid in each.replicas}
             if deployed_s is not None and not known & old:
                 break
             await asyncio.sleep(POLL_S)
@@ -66,6 +66,15 @@ async def measure(cluster: Cluster, clients: Clients) -> Figure:
     while any(stream.end is None for stream in clients.in_flight(at)):
         await asyncio.sleep(POLL_S)
     return _figure(clients, at, deployed_s, drained_s)
+
+
+def serves_anew(state: State, before: State) -> bool:
+    """Whether every deployment has its full count of new replicas."""
+    return all(
+        name in state.deployments
+        and len(state.deployments[name].running - old.replicas.keys()) >= old.target
+        for name, old in before.deployments.items()
+    )
 
 
 def _figure(clients: Clients, at: float, deployed_s: float, drained_s: float) -> Figure:
@@ -87,7 +96,7 @@ def _figure(clients: Clients, at: float, deployed_s: float, drained_s: float) ->
         closed_s=sorted(
             each.ended - at for each in messages if each.end == "cut" and each.ended is not None
         ),
-        longest_silence_s=longest_silence_s(streams, at),
+        longest_silence_s=longest_silence_s(clients.streams, at, time.time()),
         compared=len(differences),
         largest_difference=max(differences, default=0),
     )

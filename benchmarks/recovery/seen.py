@@ -161,10 +161,11 @@ def of_end(counts: dict[str, int], end: End) -> int:
     return sum(count for key, count in counts.items() if key.partition(":")[0] == end)
 
 
-def longest_silence_s(streams: Sequence[Stream], since: float) -> float:
-    """Of any stream, from its beginning or `since`, whichever is later."""
+def longest_silence_s(streams: Sequence[Stream], since: float, until: float) -> float:
+    """Of any stream between two moments."""
     silences = [0.0]
     for stream in streams:
-        times = [max(stream.began, since), *(time for time in stream.events if time > since)]
+        begin, end = max(stream.began, since), min(stream.ended or until, until)
+        times = [begin, *(time for time in stream.events if begin < time < end), end]
         silences += [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
     return max(silences)

@@ -42,7 +42,8 @@ class State:
 
     @property
     def whole(self) -> bool:
-        return all(each.whole for each in self.deployments.values())
+        # While new settings are being read there are none.
+        return bool(self.deployments) and all(each.whole for each in self.deployments.values())
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "State":

@@ -39,6 +39,7 @@ async def measure(cluster: Cluster, clients: Clients, seconds: float) -> Figure:
             now = await asyncio.to_thread(cluster.pids)
             restarted += [kind for pid, kind in before.items() if pid not in now]
             before = now
+        until = time.time()
     streams = [each for each in clients.streams if each.ended is not None and each.ended > at]
     return Figure(
         seconds=seconds,
@@ -47,7 +48,7 @@ async def measure(cluster: Cluster, clients: Clients, seconds: float) -> Figure:
         moves=len(moves(cluster.server.worker_logs(), at)),
         streams=counted(streams),
         messages=counted(each for each in clients.messages if (each.ended or 0) > at),
-        longest_silence_s=longest_silence_s(streams, at),
+        longest_silence_s=longest_silence_s(clients.streams, at, until),
     )
 
 

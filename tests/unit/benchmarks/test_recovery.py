@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.machine import Machine
-from benchmarks.recovery import runs, tables, verdicts
+from benchmarks.recovery import redeploy, runs, tables, verdicts
 from benchmarks.recovery.clients import Crowd
 from benchmarks.recovery.faults import DENOISER, FAULTS
 from benchmarks.recovery.runs import FaultRun
@@ -186,9 +186,10 @@ def test_ends_are_counted_by_their_reason() -> None:
     assert (of_end(counts, "failed"), of_end(counts, "cut")) == (1, 0)
 
 
-def test_the_longest_silence_begins_when_it_is_looked_for() -> None:
-    assert longest_silence_s([finished(stream(), 4)], AT) == 4
-    assert longest_silence_s([finished(stream(began=1, last=0), 4)], AT) == 3
+def test_the_longest_silence_begins_when_it_is_looked_for_and_may_last() -> None:
+    assert longest_silence_s([finished(stream(), 4)], AT, AT + 9) == 4
+    assert longest_silence_s([finished(stream(began=1, last=0), 4)], AT, AT + 9) == 3
+    assert longest_silence_s([stream(), finished(stream(), -0.1)], AT, AT + 9) == 9
 
 
 def test_a_deployment_is_whole_with_every_replica_and_no_other() -> None:
@@ -201,6 +202,26 @@ def test_a_deployment_is_whole_with_every_replica_and_no_other() -> None:
     assert not state({"1": "RUNNING"}, starting=1).whole
     assert not state({"1": "RUNNING", "2": "RUNNING", "3": "STOPPING"}).whole
     assert not state({"1": "RUNNING", "2": "STARTING"}).whole
+    assert not State.of({"dashboard": "", "deployments": {}}).whole
+
+
+def test_new_settings_serve_when_every_replica_is_a_new_one() -> None:
+    def state(**pids: list[int]) -> State:
+        running = {
+            name: {
+                "healthy": True,
+                "target": 2,
+                "replicas": {str(pid): "RUNNING" for pid in of_it},
+                "starting": 0,
+            }
+            for name, of_it in pids.items()
+        }
+        return State.of({"dashboard": "", "deployments": running})
+
+    before = state(Denoiser=[1, 2])
+    assert not redeploy.serves_anew(state(), before)
+    assert not redeploy.serves_anew(state(Denoiser=[2, 3]), before)
+    assert redeploy.serves_anew(state(Denoiser=[2, 3, 4]), before)
 
 
 def test_students_t() -> None:
