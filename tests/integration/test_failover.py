@@ -100,15 +100,24 @@ def replicas(application: Application, stage: str) -> list[psutil.Process]:
     return application.actors(f"ServeReplica:glimpse:{stage}")
 
 
-async def disturbed(application: Application, *struck: psutil.Process, by: int) -> list[Stream]:
-    """Six pictures at once. Half of them have a checkpoint at least when the signal is sent."""
+async def disturbed(
+    application: Application, *processes: psutil.Process, by: int, struck: int | None = None
+) -> list[Stream]:
+    """Six pictures at once, that have a checkpoint when the signal is sent: to all the processes,
+    or to so many that have had most to do."""
     streams = [Stream(seed) for seed in range(6)]
     async with clients(application) as client, asyncio.timeout(280):
+        before = [process.cpu_times().user for process in processes]
         running = [asyncio.create_task(stream.run(client)) for stream in streams]
-        while sum(len(stream.steps) > CHECKPOINT for stream in streams) < len(streams) // 2:
+        while not all(len(stream.steps) > CHECKPOINT for stream in streams):
             await asyncio.sleep(0.01)
-        for process in struck:
-            process.send_signal(by)
+        worked = [
+            process.cpu_times().user - so_far
+            for process, so_far in zip(processes, before, strict=True)
+        ]
+        ranked = sorted(range(len(processes)), key=lambda number: -worked[number])
+        for number in ranked[:struck]:
+            processes[number].send_signal(by)
         return list(await asyncio.gather(*running))
 
 
@@ -138,14 +147,14 @@ async def test_pictures_outlive_their_denoisers(
     """Where none is left, they wait for the one that is started."""
     logged = len(application.logs())
     before = replicas(application, "Denoiser")
-    streams = await disturbed(application, *before[:struck], by=by)
+    streams = await disturbed(application, *before, by=by, struck=struck)
     check(streams, references)
     moves = resumed(application, logged)
     assert max(kept for _, kept in moves) >= CHECKPOINT
     for told, kept in moves:
         assert kept <= told <= kept + CHECKPOINT + 1
     await asyncio.to_thread(
-        eventually, lambda: not any(process.is_running() for process in before[:struck])
+        eventually, lambda: sum(process.is_running() for process in before) == DENOISERS - struck
     )
     await asyncio.to_thread(whole, application)
 
