@@ -136,7 +136,7 @@ class _Door:
         except _Ended as ended:
             await self._end(ended)
         except Exception:
-            logger.exception("a session failed in a way nobody foresaw")
+            logger.exception("unexpected error in a session")
             reason = "The server failed; please connect again."
             await self._end(_Ended("INTERNAL_ERROR", reason, INTERNAL_ERROR))
 

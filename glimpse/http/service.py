@@ -65,6 +65,11 @@ class Service:
         async def answers(name: str, stage: Stage) -> bool:
             try:
                 async with asyncio.timeout(timeout_s):
+                    await stage.present()
+            except TimeoutError:
+                return False
+            try:
+                async with asyncio.timeout(timeout_s):
                     return await self._answers(name, stage)
             except TimeoutError:
                 return self._pictures.used > 0

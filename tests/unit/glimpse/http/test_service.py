@@ -78,6 +78,15 @@ async def test_a_stage_that_is_busy_is_not_taken_for_one_that_is_gone() -> None:
         assert (await server.service.health(0.01))["denoiser"] is True
 
 
+async def test_a_stage_without_a_replica_is_gone_however_busy_the_server_is() -> None:
+    server = Server()
+    server.stages.denoiser.hold(1)
+    async with server.service.generation(REQUEST, Priority.INTERACTIVE):
+        server.stages.image_codec.there.clear()
+        health = await server.service.health(0.01)
+        assert [name for name, answers in health.items() if not answers] == ["image_codec"]
+
+
 async def test_leaving_before_the_end_cancels_and_after_it_changes_nothing() -> None:
     server = Server()
     server.stages.denoiser.hold(2)
