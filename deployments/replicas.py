@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 from ray.exceptions import RayActorError, RayTaskError
 
 from glimpse.errors import StageLost, StageStalled
-from glimpse.watch import cpu_share
+from glimpse.watch import Patience
 
 T = TypeVar("T")
 
@@ -130,13 +130,11 @@ class Replicas:
         self,
         deployment: str,
         clock: Callable[[], float] = time.monotonic,
-        share: Callable[[], float] = cpu_share,
+        patience: Patience | None = None,
     ) -> None:
-        """`share` measures what part of a CPU this process gets, on another thread."""
         self._deployment = deployment
         self._clock = clock
-        self._share = share
-        self._least_share = 1.0  # since a replica is silent
+        self._patience = patience or Patience()  # since a replica is silent
         self._there: Mapping[str, Check] = {}  # replaced as a whole, never changed
         self._suspects: frozenset[str] = frozenset()
         self._calls: set[Call] = set()
@@ -197,7 +195,7 @@ class Replicas:
             while self._calls or self._suspects:
                 await asyncio.sleep(LOOK_EVERY_S)
                 now = self._clock()
-                await self._measure_share(watched)
+                await self._measure_patience(watched)
                 self._look(watched, min(now - looked, 2 * LOOK_EVERY_S))
                 looked = now
         finally:
@@ -205,13 +203,12 @@ class Replicas:
                 each.close()
             self._watching = None
 
-    async def _measure_share(self, watched: dict[str, _Watched]) -> None:
-        """On a starved machine replicas take longer to answer. Measured again and again: a thread
-        that has slept may get a CPU at once, for a moment."""
+    async def _measure_patience(self, watched: dict[str, _Watched]) -> None:
+        """On a starved machine replicas take longer to answer."""
         if all(2 * each.silent_s < self.stall_s for each in watched.values()):
-            self._least_share = 1.0
+            self._patience.forget()
         else:
-            self._least_share = min(self._least_share, await asyncio.to_thread(self._share))
+            await asyncio.to_thread(self._patience.measure)
 
     def _look(self, watched: dict[str, _Watched], passed_s: float) -> None:
         there = self._there
@@ -231,7 +228,7 @@ class Replicas:
             elif found is not None:
                 cause = found.cause if isinstance(found, RayTaskError) else found
                 self._stalled(replica, f"its health check fails: {cause}")
-            elif state.silent_s * self._least_share >= self.stall_s:
+            elif state.silent_s >= self.stall_s * self._patience.times:
                 self._stalled(replica, f"it has not answered for {state.silent_s:.1f} s")
 
     def _stalled(self, replica: str, why: str) -> None:

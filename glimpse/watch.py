@@ -27,6 +27,8 @@ or a machine that was suspended, finds no stall in the gap."""
 TIMES_USUAL = 20
 """What a call takes at most, in times of what it usually takes."""
 CALLS, KINDS, SHAPES = 64, 32, 256
+FAIR_SHARE = 0.2
+"""Of a CPU: a process that gets less is starved."""
 SHARE_CPU_S = 0.02
 """CPU time to burn, to see how long it takes."""
 
@@ -86,6 +88,29 @@ def cpu_share() -> float:
     return min(1.0, used / max(time.monotonic() - wall, used))
 
 
+class Patience:
+    """How many times its bound something may take, because this process gets little of a CPU.
+
+    A busy machine asks for none: what calls usually take tells that. A starved one does. Its share
+    is measured again and again, as a thread that has slept may get a CPU at once, for a moment.
+    """
+
+    def __init__(self, share: Callable[[], float] = cpu_share) -> None:
+        self._share = share
+        self._measured: list[float] = []
+
+    @property
+    def times(self) -> float:
+        return statistics.mean(self._measured) if self._measured else 1.0
+
+    def measure(self) -> None:
+        """Takes 20 ms of a CPU, and as long as it takes to get them."""
+        self._measured.append(max(1.0, FAIR_SHARE / self._share()))
+
+    def forget(self) -> None:
+        self._measured.clear()
+
+
 class Watch:
     """Of one torch thread. `stalled` says whether it stands still, as of the last poll."""
 
@@ -102,8 +127,7 @@ class Watch:
         self.alarms: set[Callable[[], object]] = set()
         """Called by the poll that finds a stall, on whichever thread it is."""
         self.clock = clock
-        self._share = share
-        self._slower: list[float] = []  # times, in samples since the thread may stand still
+        self._patience = Patience(share)
         self._lanes: list[Lane] = []
         self._phases: list[_Announced] = []
         self._expected_s = 0.0
@@ -212,16 +236,15 @@ class Watch:
         idle_s = max((lane.idle_s for lane in self._lanes), default=0.0)
         # The bound is never less than stall_s, and takes a moment to tell.
         if 2 * idle_s < self.bounds.stall_s or 2 * idle_s < (bound_s := self.bound_s):
-            self._slower.clear()
+            self._patience.forget()
             return False
         phases = tuple(self._phases)
         if any(each.age_s < self.bounds.of(each.phase) for each in phases):
             return False
         if self.stalled:
             return True
-        # Again and again: a thread that has slept may get a CPU at once, for a moment.
-        self._slower.append(1 / self._share())
-        bound_s *= statistics.mean(self._slower)
+        self._patience.measure()
+        bound_s *= self._patience.times
         return any(lane.idle_s >= bound_s and not lane.moved for lane in self._lanes)
 
     def _poll_on(self) -> None:

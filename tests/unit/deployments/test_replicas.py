@@ -10,6 +10,7 @@ from ray.exceptions import ActorUnavailableError
 from deployments import replicas as module
 from deployments.replicas import Call, Replicas
 from glimpse.errors import StageLost, StageStalled
+from glimpse.watch import Patience
 from tests.fakes import until
 
 
@@ -43,7 +44,7 @@ def there() -> dict[str, Replica]:
 
 @pytest.fixture
 def seen(there: dict[str, Replica]) -> Iterator[Replicas]:
-    made = Replicas("Denoiser", share=lambda: 1.0)
+    made = Replicas("Denoiser", patience=Patience(lambda: 1.0))
     made.stall_s = 0.05
     made.update({name: replica.check for name, replica in there.items()})
     yield made
@@ -172,7 +173,7 @@ async def test_a_process_that_was_itself_suspended_blames_nobody(
         hours.append(3600.0 * len(hours))
         return hours[-1]
 
-    seen = Replicas("Denoiser", clock, lambda: 1.0)
+    seen = Replicas("Denoiser", clock, Patience(lambda: 1.0))
     seen.stall_s = 20 * module.LOOK_EVERY_S
     seen.update({"a": there["a"].check})
     there["a"].silent = True
@@ -187,10 +188,10 @@ async def test_on_a_starved_machine_a_replica_has_longer_to_answer(
     looks: list[float] = []
 
     def share() -> float:
-        looks.append(1 / 20)
+        looks.append(1 / 100)
         return looks[-1]
 
-    seen = Replicas("Denoiser", share=share)
+    seen = Replicas("Denoiser", patience=Patience(share))
     seen.stall_s = 5 * module.LOOK_EVERY_S
     seen.update({"a": there["a"].check})
     there["a"].silent = True

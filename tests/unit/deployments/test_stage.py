@@ -10,7 +10,7 @@ from deployments.image_codec import ImageCodec
 from deployments.preview_decoder import PreviewDecoder
 from deployments.stage import StageDeployment, watched_thread
 from deployments.text_encoder import TextEncoder
-from glimpse.watch import Stalled
+from glimpse.watch import Patience, Stalled
 from tests.fakes import FakeStage, until
 
 
@@ -27,7 +27,7 @@ async def test_a_stage_that_stands_still_says_so_and_fails_its_health_check() ->
         stage._thread.post(free.wait, 60)
         now = watch.clock()
         watch.clock = lambda: now
-        watch._share = lambda: 1.0
+        watch._patience = Patience(lambda: 1.0)
         while now < watch._polled + settings.recovery.stall_s and not watch.stalled:
             now += 0.5
             watch.poll()

@@ -5,7 +5,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from glimpse.watch import INTERVAL_S, TIMES_USUAL, Bounds, Calls, Lane, Phase, Watch, cpu_share
+from glimpse.watch import (
+    FAIR_SHARE,
+    INTERVAL_S,
+    TIMES_USUAL,
+    Bounds,
+    Calls,
+    Lane,
+    Patience,
+    Phase,
+    Watch,
+    cpu_share,
+)
 from glimpse.watch import phase as announced
 
 BOUNDS = Bounds(stall_s=5, loading_s=900, compiling_s=600, recording_s=120, first_call_s=60)
@@ -164,14 +175,22 @@ def test_a_first_call_that_fails_was_none(machine: Machine) -> None:
 
 def test_a_starved_process_is_given_as_much_longer(machine: Machine) -> None:
     machine.work = 1
-    machine.share = 0.1
+    machine.share = FAIR_SHARE / 10
     assert machine.passes(49) == 49
+    assert machine.passes(2) < 2
+
+
+def test_a_busy_machine_is_not_a_starved_one(machine: Machine) -> None:
+    """Two denoisers on two cores: what its calls usually take tells how busy it is."""
+    machine.work = 1
+    machine.share = FAIR_SHARE
+    assert machine.passes(4) == 4
     assert machine.passes(2) < 2
 
 
 def test_a_moment_with_a_cpu_does_not_make_a_starved_process_a_hung_one(machine: Machine) -> None:
     machine.work = 1
-    machine.share, machine.burst_every = 0.1, 4
+    machine.share, machine.burst_every = FAIR_SHARE / 10, 4
     assert machine.passes(35) == 35
     assert machine.passes(10) < 10
 
@@ -183,7 +202,7 @@ def test_what_ends_while_the_share_is_measured_counts(machine: Machine) -> None:
         machine.lane.moved = machine.now >= 5
         return 1.0
 
-    machine.watch._share = measure
+    machine.watch._patience = Patience(measure)
     assert machine.passes(9) == 9
 
 

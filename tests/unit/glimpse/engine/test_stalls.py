@@ -114,7 +114,7 @@ async def test_a_starved_step_is_no_hung_one(
     network.free.clear()
     job = started(engine, "a")
     await until(lambda: len(network.calls) == 1)
-    clock.share = 0.05
+    clock.share = 0.01
     clock.passes(90)
     network.free.set()
     assert len(await job) == 4
