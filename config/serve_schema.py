@@ -199,6 +199,21 @@ class Application(Settings):
                 raise ValueError(f"{graph} has no '{deployment.name}'; it has {names}")
         return value
 
+    @field_validator("deployments")
+    @classmethod
+    def _room_for_an_update(cls, value: list[Deployment], info: ValidationInfo) -> list[Deployment]:
+        """As `graphs.lifecycle` decides where nothing is said."""
+        args = info.data.get("args")  # absent where they are wrong themselves
+        for deployment in value:
+            on_gpu = deployment.ray_actor_options and deployment.ray_actor_options.num_gpus
+            starts_first = deployment.max_surge_percent is None and deployment.name != "Ingress"
+            if args is not None and on_gpu and starts_first and args.model.device != "cuda":
+                raise ValueError(
+                    f"an update of '{deployment.name}' would wait for a second GPU; set "
+                    "args.model.device to cuda, or its max_surge_percent"
+                )
+        return value
+
 
 class ServeConfig(Settings):
     proxy_location: Literal["Disabled", "HeadOnly", "EveryNode"] | None = None

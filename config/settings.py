@@ -215,8 +215,9 @@ class RecoverySettings(Settings):
     max_moves: int = Field(
         2,
         ge=0,
-        description="Times that a picture may go to another replica of a stage after one was lost. "
-        "0: a lost replica fails its pictures.",
+        description="Maximum number of times that a picture goes to another replica of a stage "
+        "after one was lost. The second time it is tried alone, and fails if that replica is lost "
+        "too. 0: a lost replica fails its pictures.",
     )
     checkpoint_every_steps: int = Field(
         5,

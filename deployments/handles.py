@@ -132,7 +132,7 @@ class RayDenoiser(_Stage):
             handle = handle.options(session_id=options.session)
         arguments = job, inputs.kept() if kept else inputs, options
         # One answer takes half the time of a stream of one.
-        if not options.told:
+        if options.one_answer:
             yield await self._result(handle.denoise_to_the_end, *arguments)
             return
         await self._replicas.until_present()

@@ -90,7 +90,7 @@ class RayPlaceCounter:
                     async with asyncio.timeout(ANSWER_S):
                         await self._actor.__ray_ready__.remote()
                 except Exception as failure:
-                    self._forget(self._found)
+                    self._forget(self._found, kill=isinstance(failure, TimeoutError))
                     raise CounterLost(type(failure).__name__) from failure
             return self._found
 

@@ -46,9 +46,14 @@ KEPT_SESSIONS = 256  # whose inputs a denoiser keeps; those of SDXL are a megaby
 
 
 async def reference_to(response: DeploymentResponse[Any]) -> Reference:
-    """A reference to the answer, once there is one; a failure is an answer too."""
+    """A reference to the answer. Raises what the stage raised.
+
+    Only the value tells that it is none. Serve fetches each answer as well, to see whether its
+    replica died.
+    """
     reference = await response._to_object_ref()
-    return [await reference._ready()]
+    await reference
+    return [reference]
 
 
 async def take(reference: Reference, stage: str) -> Any:

@@ -75,8 +75,9 @@ class Call:
 _being_sent: contextvars.ContextVar[Call | None] = contextvars.ContextVar("call", default=None)
 
 
-def sent_to(replica: str) -> None:
-    """For the router: the call that it routes in this context goes to that replica."""
+def sent_to(replica: str | None) -> None:
+    """For the router: the call that it routes in this context goes to that replica, or to none
+    for now."""
     call = _being_sent.get()
     if call is not None:
         call.replica = replica
@@ -114,9 +115,15 @@ class _Watched:
         assert isinstance(failure, Exception)
         return failure
 
+    def begin_anew(self) -> None:
+        """What a check that is under way finds is of no interest any more."""
+        self.close()
+        self._due_s = 0.0
+
     def close(self) -> None:
         if self._checking is not None:
             self._checking.cancel()
+            self._checking = None
 
 
 async def _of(check: Check) -> object:
@@ -138,6 +145,7 @@ class Replicas:
         self._there: Mapping[str, Check] = {}  # replaced as a whole, never changed
         self._suspects: frozenset[str] = frozenset()
         self._calls: set[Call] = set()
+        self._watched: dict[str, _Watched] = {}
         self._watching: asyncio.Task[None] | None = None
         self.stall_s = 5.0
         self.on_stall: Callable[[], None] = lambda: None
@@ -173,14 +181,24 @@ class Replicas:
             yield call
         except StageLost as lost:
             if lost.stage == stage and call.replica is not None:
-                self._suspect(call.replica)
+                self._suspect(
+                    call.replica, "it says so" if isinstance(lost, StageStalled) else None
+                )
+                self._watch()
             raise
         finally:
             self._calls.discard(call)
 
-    def _suspect(self, replica: str) -> None:
+    def _suspect(self, replica: str, stalled: str | None) -> None:
+        """`stalled`: by what that was noticed."""
+        if replica in self._suspects:
+            return
         self._suspects |= {replica}
-        self._watch()
+        if stalled is not None:
+            logger.warning("replica %s of %s has stalled: %s", replica, self._deployment, stalled)
+            self.on_stall()
+        if replica in self._watched:
+            self._watched[replica].begin_anew()  # an answer of before clears no one
 
     def _watch(self) -> None:
         if self._watching is None:
@@ -189,29 +207,29 @@ class Replicas:
             )
 
     async def _until_nothing_is_open(self) -> None:
-        watched: dict[str, _Watched] = {}
         try:
             looked = self._clock()
             while self._calls or self._suspects:
                 await asyncio.sleep(LOOK_EVERY_S)
                 now = self._clock()
-                await self._measure_patience(watched)
-                self._look(watched, min(now - looked, 2 * LOOK_EVERY_S))
+                await self._measure_patience()
+                self._look(min(now - looked, 2 * LOOK_EVERY_S))
                 looked = now
         finally:
-            for each in watched.values():
+            for each in self._watched.values():
                 each.close()
+            self._watched.clear()
             self._watching = None
 
-    async def _measure_patience(self, watched: dict[str, _Watched]) -> None:
+    async def _measure_patience(self) -> None:
         """On a starved machine replicas take longer to answer."""
-        if all(2 * each.silent_s < self.stall_s for each in watched.values()):
+        if all(2 * each.silent_s < self.stall_s for each in self._watched.values()):
             self._patience.forget()
         else:
             await asyncio.to_thread(self._patience.measure)
 
-    def _look(self, watched: dict[str, _Watched], passed_s: float) -> None:
-        there = self._there
+    def _look(self, passed_s: float) -> None:
+        there, watched = self._there, self._watched
         busy = {call.replica for call in self._calls if call.replica is not None}
         # One that drains gets no more calls, and is watched as long as it has some.
         self._suspects &= there.keys() | busy
@@ -224,20 +242,16 @@ class Replicas:
             if found is True:
                 self._suspects -= {replica}
             elif isinstance(found, RayActorError):
-                self._suspects |= {replica}  # its calls fail by themselves
+                self._suspect(replica, None)  # its calls fail by themselves
             elif found is not None:
                 cause = found.cause if isinstance(found, RayTaskError) else found
-                self._stalled(replica, f"its health check fails: {cause}")
+                self._give_up(replica, f"its health check fails: {cause}")
             elif state.silent_s >= self.stall_s * self._patience.times:
-                self._stalled(replica, f"it has not answered for {state.silent_s:.1f} s")
+                self._give_up(replica, f"it has not answered for {state.silent_s:.1f} s")
 
-    def _stalled(self, replica: str, why: str) -> None:
-        calls = [call for call in self._calls if call.replica == replica]
-        if replica not in self._suspects:
-            logger.warning("replica %s of %s has stalled: %s", replica, self._deployment, why)
-            self.on_stall()
-        self._suspects |= {replica}
-        for call in calls:
+    def _give_up(self, replica: str, why: str) -> None:
+        self._suspect(replica, why)
+        for call in [call for call in self._calls if call.replica == replica]:
             call.give_up()
 
 

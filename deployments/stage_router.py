@@ -52,6 +52,7 @@ class StageRouter(ConsistentHashRouter):  # type: ignore[misc]
     async def _choose_replica_for_request(
         self, pending_request: Any, *, is_retry: bool = False
     ) -> Any:
+        sent_to(None)  # a replica that was full has sent it back
         replica = await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
         sent_to(_name(replica))
         return replica

@@ -82,7 +82,7 @@ class Moves:
         meter: Meter,
         resumes: Callable[[], str] | None = None,
     ) -> None:
-        """`resumes` says for the log from where the next attempt goes on."""
+        """`resumes`: for the log, from where the next attempt goes on."""
         self._stage = stage
         self._failover = failover
         self._meter = meter
@@ -111,8 +111,8 @@ class Moves:
             return False
         if on_trial:
             text = (
-                f"The {self._stage} stage was lost three times over this picture, the last time "
-                "while it worked on nothing else; another size, scheduler or input may work."
+                f"The {self._stage} stage was lost three times over this picture, which is not "
+                "tried again; another size, scheduler or input may work."
             )
             raise StageFailed(self._stage, text) from lost
         return self._may_move(lost)

@@ -234,13 +234,14 @@ class _Generation:
             scheduler=request.scheduler,
             strength=request.strength,
         )
+        checkpoints = flow.failover.checkpoint_steps(request.steps, previews)
         options = DenoiseOptions(
             priority=self._priority,
             deadline_s=None,  # what is left of it when the job is sent
             emit_at=request.progress_steps if shown else frozenset(),
             emit_denoised_at=previews,
-            emit_state_at=flow.failover.checkpoint_steps(request.steps, previews),
-            emit_state_every_s=flow.failover.checkpoint_every_s,
+            emit_state_at=checkpoints,
+            emit_state_every_s=flow.failover.checkpoint_every_s if checkpoints else None,
             session=self._session.id,
             picture=None if request.full_quality else request.final,
         )

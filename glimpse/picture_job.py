@@ -75,23 +75,25 @@ class PictureJob:
         moves = Moves("denoise", self._failover, self._meter, self._resumes)
         inputs_lost = 0
         while True:
+            gone = False
             async with moves:
                 try:
                     return await self._attempt(encoded, moves)
                 except StageLost as lost:
-                    inputs_lost += 1
-                    if lost.stage not in ENCODING or inputs_lost > max(1, self._failover.max_moves):
+                    if lost.stage not in ENCODING or inputs_lost >= self._failover.max_moves:
                         raise
-                    # What was encoded is gone, before the job's first step: it is made again.
+                    # The denoiser could not take what was encoded: its node is gone.
+                    gone = True
+                    inputs_lost += 1
                     logger.warning("%s; encoding again", lost.message)
+            if gone:
                 encoded = await self._encode()
 
     async def _attempt(self, encoded: Encoded, moves: Moves) -> Denoised:
         checkpoint, options = self._checkpoint, self._options
         if checkpoint.state is not None:
             self._meter.resumed(checkpoint.step)
-        # Where the replica was lost, or before: the first step that a lost one did not tell of.
-        passed_at = min((step for step in options.told if step > self._told), default=TO_THE_END)
+        alone_until = self._next_told(self._next_told(self._told)) if moves.on_trial else 0
         options = replace(
             options,
             deadline_s=self._deadline - time.monotonic(),
@@ -99,18 +101,23 @@ class PictureJob:
             emit_denoised_at=_after(self._told, options.emit_denoised_at),
             emit_state_at=_after(checkpoint.step, options.emit_state_at),
             resume_from=checkpoint.state,
-            alone_until=passed_at if moves.on_trial else 0,
+            alone_until=alone_until,
         )
         event = None
         steps = self._denoiser.denoise(self._job, encoded.conditioning, encoded.image, options)
         async with aclosing(steps):
             async for event in steps:
-                if event.step >= passed_at:
+                if event.step >= alone_until:
                     moves.passed()
                 self._take(event, checkpoint.denoise_s)
         if event is None or (event.latents is None and event.picture is None):
             raise StageFailed("denoise", "The denoiser stopped before the last step; try again.")
         return Denoised(event, checkpoint.denoise_s + (event.denoise_s or 0.0))
+
+    def _next_told(self, step: int) -> int:
+        """The next step with an event. The replica may have been lost in it, or before, and the
+        events just before that with the replica: so a trial goes to the one after it."""
+        return min((each for each in self._options.told if each > step), default=TO_THE_END)
 
     def _take(self, event: StepEvent, before_s: float) -> None:
         """`before_s`: the seconds of the steps before the one that this run began with."""

@@ -47,11 +47,11 @@ class DenoiseOptions:
 
     Steps (counted from 1) that produce an event: `emit_at` without data, `emit_denoised_at` with
     the denoised estimate, `emit_state_at` with a checkpoint. The last step always produces an
-    event. Where checkpoints are taken at all, a step that ends `emit_state_every_s` seconds after
-    the last checkpoint has one, too. `resume_from` is a `state` of an earlier run of the same job.
-    `deadline_s` is what is left, in seconds. Jobs of one `session` go to the same replica, for as
-    long as there is that one. With `picture` the last step has the picture, made by the TinyVAE, in
-    place of latents. Up to the step `alone_until` no other job is stepped beside this one.
+    event. A step that ends `emit_state_every_s` seconds after the last checkpoint has one, too.
+    `resume_from` is a `state` of an earlier run of the same job. `deadline_s` is what is left, in
+    seconds. Jobs of one `session` go to the same replica, for as long as there is that one. With
+    `picture` the last step has the picture, made by the TinyVAE, in place of latents. Up to the
+    step `alone_until` no other job is stepped beside this one.
     """
 
     priority: Priority
@@ -64,6 +64,11 @@ class DenoiseOptions:
     session: str | None = None
     picture: PreviewSpec | None = None
     alone_until: int = 0
+
+    @property
+    def one_answer(self) -> bool:
+        """Whether the last step alone produces an event."""
+        return not self.told and self.emit_state_every_s is None
 
     @property
     def told(self) -> frozenset[int]:

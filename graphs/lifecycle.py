@@ -5,7 +5,7 @@ from typing import Any
 from config.settings import AppSettings
 
 DRAIN_MARGIN_S = 30
-"""A generation that was accepted just before its ingress drains has its whole deadline."""
+"""For what a request waits before its deadline counts, beside `recovery.stage_wait_s`: a place."""
 
 
 def of_stages(settings: AppSettings) -> dict[str, Any]:
@@ -17,11 +17,14 @@ def of_stages(settings: AppSettings) -> dict[str, Any]:
     return {
         "health_check_period_s": 1,
         "health_check_timeout_s": 6,
-        "graceful_shutdown_timeout_s": settings.ingress.deadline_s + DRAIN_MARGIN_S,
+        "graceful_shutdown_timeout_s": (
+            settings.recovery.stage_wait_s + settings.ingress.deadline_s + DRAIN_MARGIN_S
+        ),
         "max_surge_percent": 0 if settings.model.device == "cuda" else 100,
     }
 
 
 def of_edges(settings: AppSettings) -> dict[str, Any]:
-    """What holds clients' connections is given more time to answer, and always replaced first."""
+    """An ingress holds clients' connections: it has more time to answer, and its replacement is
+    always there before it goes."""
     return of_stages(settings) | {"health_check_timeout_s": 10, "max_surge_percent": 100}

@@ -84,7 +84,7 @@ class Telling:
     def _is_kept(self, ticket: Ticket, running: RunningJob) -> bool:
         """Whether there is a checkpoint of the step."""
         options = ticket.options
-        if not options.emit_state_at:
+        if not options.emit_state_at and options.emit_state_every_s is None:
             return False
         kept, now = running.index in options.emit_state_at, self._clock()
         if options.emit_state_every_s is not None and not running.done:

@@ -96,7 +96,9 @@ class Places:
                     await asyncio.sleep(self._timing.renew_s)
                 else:
                     await self._share(self._counter)
-            except CounterLost as failure:
+            except Exception as failure:  # whatever it is: without this task nobody gets a place
+                if not isinstance(failure, CounterLost):
+                    logger.exception("unexpected error in sharing %s, retrying", self._kind)
                 self._go_on_without(ingresses, failure)
                 await asyncio.sleep(self._timing.retry_s)
 
@@ -164,7 +166,7 @@ class Places:
             counter.close()
             self._answer(list(self._queue))
 
-    def _go_on_without(self, ingresses: int, failure: CounterLost) -> None:
+    def _go_on_without(self, ingresses: int, failure: Exception) -> None:
         """With the block that is held; a new ingress that finds no counter takes an equal share."""
         if not self._lost:
             logger.warning("the counter of %s is lost, retrying: %s", self._kind, failure)

@@ -45,6 +45,31 @@ def test_a_right_config_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("of_model", "of_deployment", "right"),
+    [
+        ("", "", False),
+        ("device: cpu", "", False),
+        ("device: cuda", "", True),
+        ("", "max_surge_percent: 0", True),
+        ("", "max_surge_percent: 100", True),  # who has a GPU to spare
+    ],
+)
+def test_what_an_update_of_a_replica_with_a_gpu_does_is_decided(
+    tmp_path: Path, of_model: str, of_deployment: str, right: bool
+) -> None:
+    text = RIGHT.replace("    denoiser:", f"    model: {{{of_model}}}\n    denoiser:").replace(
+        "    num_replicas: 2",
+        f"    ray_actor_options: {{num_gpus: 1}}\n    {of_deployment}".rstrip(),
+    )
+    if right:
+        (tmp_path / "serve.yaml").write_text(text)
+        load_serve_config(tmp_path / "serve.yaml")
+    else:
+        [problem] = problems(tmp_path, text)
+        assert "an update of 'Denoiser' would wait for a second GPU" in problem
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         (

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from deployments.references import KEPT_SESSIONS, Inputs, KeptInputs, NotKept, Reference
+from deployments.references import (
+    KEPT_SESSIONS,
+    Inputs,
+    KeptInputs,
+    NotKept,
+    Reference,
+    reference_to,
+)
+from glimpse.errors import StageLost
 
 
 class Ref(asyncio.Future[Any]):
@@ -48,3 +56,24 @@ async def test_of_many_sessions_the_latest_are_kept() -> None:
     with pytest.raises(NotKept):
         await kept.take(inputs.kept(), "0")
     assert await kept.take(inputs.kept(), "1") == ("text", None)
+
+
+async def test_a_failed_answer_is_found_out_before_it_is_handed_on() -> None:
+    """Else the stage that takes it would find out, and nobody would know whom to blame."""
+
+    class Response:
+        def __init__(self, failure: Exception | None) -> None:
+            self.ref = Ref()
+            if failure is None:
+                self.ref.set_result("embeddings")
+            else:
+                self.ref.set_exception(failure)
+
+        async def _to_object_ref(self) -> Ref:
+            return self.ref
+
+    right: Any = Response(None)
+    assert await reference_to(right) == [right.ref]
+    wrong: Any = Response(StageLost("text_encode"))
+    with pytest.raises(StageLost):
+        await reference_to(wrong)

@@ -127,6 +127,45 @@ async def test_a_replica_that_lost_a_call_gets_none_until_it_is_checked(
     assert seen.present
 
 
+async def test_an_answer_from_before_a_stall_clears_nobody(
+    seen: Replicas, there: dict[str, Replica]
+) -> None:
+    """A check that found the replica well is looked at when it has just said that it hangs."""
+    waiting = asyncio.create_task(wait_on(seen, "a"))
+    await until(lambda: there["a"].checks > 0)
+    for _ in range(20):
+        there["a"].failure = None
+        checks = there["a"].checks
+        await until(lambda checks=checks: there["a"].checks > checks)  # type: ignore[misc]
+        there["a"].failure = RuntimeError("hangs")
+        with pytest.raises(StageStalled), seen.call("denoise") as call:
+            call.replica = "a"
+            raise StageStalled("denoise")
+        for _ in range(5):
+            assert seen.trusted(["a", "b"], str) == ["b"]
+            await asyncio.sleep(0.001)
+        there["a"].failure = None
+        await until(lambda: seen.trusted(["a", "b"], str) == ["a", "b"])
+        if waiting.done():
+            waiting.exception()
+            waiting = asyncio.create_task(wait_on(seen, "a"))
+    waiting.cancel()
+
+
+async def test_a_stall_counts_once_also_where_the_replica_says_so_itself(
+    seen: Replicas, there: dict[str, Replica]
+) -> None:
+    there["a"].failure = RuntimeError("hangs")
+    stalls: list[str] = []
+    seen.on_stall = lambda: stalls.append("a")
+    for _ in range(3):
+        with pytest.raises(StageStalled), seen.call("denoise") as call:
+            call.replica = "a"
+            raise StageStalled("denoise")
+    await until(lambda: there["a"].checks > 3)
+    assert stalls == ["a"]
+
+
 async def test_what_another_stage_lost_is_not_put_down_to_the_replica(seen: Replicas) -> None:
     with pytest.raises(StageLost), seen.call("denoise") as call:
         call.replica = "a"

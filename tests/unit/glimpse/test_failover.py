@@ -147,7 +147,7 @@ async def test_the_second_move_is_alone_until_the_job_is_past_where_it_was_lost(
     silent = replace(make_request().preview, every=0)
     log = await run(stages, failover(), num_inference_steps=20, preview=silent)
     assert final(log).steps == 20
-    assert [options.alone_until for options in stages.denoiser.options] == [0, 0, 10]
+    assert [options.alone_until for options in stages.denoiser.options] == [0, 0, 15]
 
 
 async def test_a_job_that_passed_its_trial_may_be_lost_again_like_any_other() -> None:
@@ -178,11 +178,60 @@ async def test_a_lost_encoder_is_asked_again_also_for_a_job_that_moves() -> None
     assert stages.denoiser.resumed_from == [0, 6, 7]
 
 
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [(7, LOST), (8, StageLost("text_encode"))],
+        [(7, LOST), (8, LOST), (8, StageLost("text_encode"))],
+        [(1, StageLost("text_encode")), (2, LOST), (3, StageLost("image_encode")), (4, LOST)],
+    ],
+)
+async def test_losses_of_inputs_and_of_denoisers_are_counted_apart(
+    losses: list[tuple[int, StageLost]],
+) -> None:
+    stages = FakeStages()
+    stages.denoiser.losses = losses
+    log = await run(stages, failover(max_moves=2), **TWENTY)
+    assert final(log).pictures[0].data == b"picture 7"
+    assert steps(log) == list(range(1, 21))
+
+
+async def test_an_encoder_that_dies_twice_during_a_trial_does_not_lock_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would be tried alone as well, and only one thing is at a time."""
+    stages = FakeStages()
+    stages.denoiser.losses = [(7, LOST), (8, LOST), (8, StageLost("text_encode"))]
+    encode = stages.text_encoder.encode
+
+    async def lost_twice(*arguments: Any) -> Opaque:
+        if len(stages.text_encoder.texts) == 1:  # when it is asked again
+            stages.text_encoder.losses = [StageLost("text_encode")] * 2
+        return await encode(*arguments)
+
+    monkeypatch.setattr(stages.text_encoder, "encode", lost_twice)
+    log = await run(stages, failover(max_moves=5), **TWENTY)
+    assert final(log).pictures[0].data == b"picture 7"
+
+
+async def test_after_the_last_planned_checkpoint_time_still_brings_some() -> None:
+    stages = FakeStages()
+    stages.denoiser.losses = [(18, LOST)]
+    silent = replace(make_request().preview, every=0)
+    moves = replace(failover(), checkpoint_every_s=2.0)
+    await run(stages, moves, num_inference_steps=20, preview=silent)
+    resumed = stages.denoiser.options[1]
+    assert resumed.told == frozenset() and not resumed.one_answer
+    stages = FakeStages()
+    await run(stages, moves, num_inference_steps=4, preview=silent)
+    assert stages.denoiser.options[0].one_answer
+
+
 async def test_a_text_that_ends_each_encoder_fails_by_itself() -> None:
     stages = FakeStages()
     stages.text_encoder.losses = [StageLost("text_encode")] * 9
     error = failure(await run(stages, failover()))
-    assert type(error) is StageFailed and "nothing else" in error.message
+    assert type(error) is StageFailed and "not tried again" in error.message
     assert len(stages.text_encoder.texts) == 3
     assert stages.denoiser.jobs == []
 
@@ -311,7 +360,7 @@ async def test_a_job_that_ends_each_denoiser_it_is_on_fails_alone(
     for number, log in enumerate(logs):
         if number == 3:
             assert type(failure(log)) is StageFailed
-            assert "while it worked on nothing else" in failure(log).message
+            assert "not tried again" in failure(log).message
         else:
             assert final(log).pictures[0].data == f"picture {number}".encode()
     # Two deaths in company, and its own.

@@ -320,7 +320,7 @@ async def test_no_failure_of_a_preview_costs_more_than_that_preview(
 async def test_what_was_lost_with_its_encoder_is_encoded_again() -> None:
     stages = FakeStages()
     stages.denoiser.lost_once = StageLost("text_encode")
-    events = await Run(stages, make_request()).events()
+    events = await Run(stages, make_request(), failover=Failover(max_moves=1)).events()
     assert isinstance(events[-1], Final)
     assert len(stages.text_encoder.texts) == 2
     assert len(stages.denoiser.jobs) == 2

@@ -10,6 +10,7 @@ from ray.serve import Application
 
 from config.check import load_serve_config, serve_config_paths
 from config.settings import AppSettings, IngressSettings
+from glimpse.http.places import Timing
 from graphs import fused, text_to_image
 
 
@@ -40,7 +41,8 @@ def test_no_replica_is_stopped_before_its_last_generation_may_end(path: Path) ->
         patience = bound._deployment_config.graceful_shutdown_timeout_s
         if configured is not None and configured.graceful_shutdown_timeout_s is not None:
             patience = configured.graceful_shutdown_timeout_s
-        assert patience > settings.ingress.deadline_s + 10, bound.name
+        waits = settings.recovery.stage_wait_s + Timing().patience_s
+        assert patience > waits + settings.ingress.deadline_s + 10, bound.name
 
 
 @pytest.mark.parametrize("path", serve_config_paths(), ids=lambda path: path.stem)

@@ -147,7 +147,9 @@ async def test_where_steps_are_slow_checkpoints_go_by_time_as_well(
         (9, False),
     ]
     assert [event.denoise_s for event in events] == [1, 3, 4, 6, 8, 9]
-    [only] = await drain(denoise(engine, job=job, emit_state_at=frozenset(), **asked))
+    events = await drain(denoise(engine, job=job, emit_state_at=frozenset(), **asked))
+    assert [event.step for event in events if event.state is not None] == [2, 4, 6, 8]
+    [only] = await drain(denoise(engine, job=job, emit_at=frozenset()))
     assert only.step == 9 and only.state is None
 
 

@@ -8,6 +8,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import Message
 
+from glimpse.failover import Failover
 from glimpse.http.access import AccessOptions
 from glimpse.http.app import AppOptions, create_app
 from glimpse.http.places import Places
@@ -46,6 +47,7 @@ class Server:
         max_pictures: int = 2,
         deadline_s: float = 5,
         rough: RoughPreviews | None = None,
+        failover: Failover | None = None,
         ping_interval_s: float = 5,
         realtime: RealtimeOptions = REALTIME,
         access: AccessOptions = ANYBODY,
@@ -54,7 +56,7 @@ class Server:
     ) -> None:
         self.stages = FakeStages()
         self.service = Service(
-            self.stages.flow(deadline_s=deadline_s, rough=rough),
+            self.stages.flow(deadline_s=deadline_s, rough=rough, failover=failover),
             OFFER,
             pictures=Places(max_pictures, Kind.PICTURES),
             sessions=Places(2, Kind.SESSIONS),

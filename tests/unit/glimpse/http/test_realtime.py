@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from glimpse.errors import StageFailed, StageLost
+from glimpse.failover import Failover
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.ports import Priority
 from tests.fakes import until
@@ -88,7 +89,7 @@ async def test_a_text_and_a_picture_that_stay_are_encoded_once() -> None:
 
 @pytest.mark.parametrize("lost", [StageLost("text_encode"), StageFailed("denoise")])
 async def test_what_may_be_lost_is_encoded_anew(lost: Exception) -> None:
-    one = Server()
+    one = Server(failover=Failover(max_moves=1))
     async with realtime(one) as socket:
         socket.send({"prompt": "p"})
         await socket.receive()
