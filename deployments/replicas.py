@@ -100,7 +100,7 @@ class _Watched:
             if self._due_s <= 0:
                 # In a context of its own: what is called in a request's is cancelled with it.
                 self._checking = asyncio.create_task(
-                    _of(self._check), context=contextvars.Context()
+                    _answer(self._check), context=contextvars.Context()
                 )
                 self._due_s = CHECK_EVERY_S
             return None
@@ -126,12 +126,12 @@ class _Watched:
             self._checking = None
 
 
-async def _of(check: Check) -> object:
+async def _answer(check: Check) -> object:
     return await check()
 
 
 class Replicas:
-    """Of one deployment. The router, which fills it in, may run on another thread."""
+    """The replicas of one deployment. The router fills them in, perhaps on another thread."""
 
     def __init__(
         self,

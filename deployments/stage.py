@@ -1,4 +1,4 @@
-"""What the actors of all stages have in common: a torch thread, and who watches it."""
+"""The base of all stages' actors: a torch thread, and its watchdog."""
 
 from typing import Any
 

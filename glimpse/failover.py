@@ -45,7 +45,7 @@ class Trials:
 
 @dataclass(frozen=True, slots=True)
 class Failover:
-    """What work may do when its replica is lost: go to another one, `max_moves` times.
+    """Work whose replica is lost goes to another one, `max_moves` times.
 
     A checkpoint is taken every so many steps, and at the latest every so many seconds; None: no
     checkpoints, work that is moved begins anew. `trials` are shared by all work of a process.

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What all generations of a process have in common. Where the preview stage is late or gone
+    """Settings and ports that all generations of a process share. Where the preview stage is late or gone
     `rough` makes previews; without it they are dropped.
     """
 
@@ -183,7 +183,7 @@ class _Generation:
     async def _remembered(
         self, stage: str, key: Hashable, encode: Callable[[], Awaitable[Opaque]]
     ) -> Opaque:
-        """What is remembered is used once: should it be lost, it is made again."""
+        """A remembered result is used once: should it be lost, it is made again."""
         made = self._session.encoded.pop(key, None)
         if made is None:
             made = await self._insisting(stage, encode)

@@ -1,4 +1,4 @@
-"""What an operator sees of the work, as a port. Bound to Serve's metrics in `deployments/`."""
+"""Counts and times for the operator, as a port. Bound to Serve's metrics in `deployments/`."""
 
 from typing import Literal, Protocol, TypeAlias
 

@@ -19,7 +19,7 @@ TO_THE_END = 2**31  # later than any step
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What the encoders made for a job; `text_s`: seconds that the text took."""
+    """The inputs of a job, from the encoders; `text_s`: seconds that the text took."""
 
     conditioning: Opaque
     image: Opaque | None

@@ -93,7 +93,7 @@ class TorchThread:
         return await self.result(self._submit(function, *args))
 
     async def result(self, future: Future[T]) -> T:
-        """What the thread makes of a future. Raises `Stalled` once it stands still."""
+        """The result of a future that the thread completes. Raises `Stalled` once it stands still."""
         loop = asyncio.get_running_loop()
         waiting = asyncio.wrap_future(future)
         given_up = False

@@ -1,8 +1,8 @@
 """A watchdog for the torch thread: whether it stands still while there is work.
 
-What stalls is a thread, not a job: there is work, no phase is announced, and nothing has ended for
-a bound. The bound grows with what calls usually take, and with how little of a CPU this process
-gets, so that a starved machine is not taken for a hung one. No torch, no asyncio.
+A thread stalls, not a job: there is work, no phase is announced, and nothing has ended for a bound.
+The bound grows with the usual duration of calls, and with how little of a CPU this process gets, so
+that a starved machine is not taken for a hung one. No torch, no asyncio.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ INTERVAL_S = 0.5
 """Between two polls. A poll that comes late counts at most two of them: a process that was stopped,
 or a machine that was suspended, finds no stall in the gap."""
 TIMES_USUAL = 20
-"""What a call takes at most, in times of what it usually takes."""
+"""The bound of a call, in multiples of its usual duration."""
 CALLS, KINDS, SHAPES = 64, 32, 256
 FAIR_SHARE = 0.2
-"""Of a CPU: a process that gets less is starved."""
+"""A process that gets less of a CPU is starved."""
 SHARE_CPU_S = 0.02
 """CPU time to burn, to see how long it takes."""
 
@@ -36,7 +36,7 @@ Phase: TypeAlias = Literal["loading", "compiling", "recording", "first call"]
 
 
 class Stalled(Exception):
-    """What was waited for hangs on the torch thread."""
+    """The torch thread hangs, and with it the work that the caller waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class _Announced:
 
 
 def cpu_share() -> float:
-    """Of a CPU, what this thread gets: 1 where it never waits for one. Takes 20 ms of a CPU, and
+    """The share of a CPU that this thread gets: 1 where it never waits. Takes 20 ms of a CPU, and
     lets go of the interpreter's lock."""
     block = bytes(2**18)
     wall, cpu = time.monotonic(), time.thread_time()
@@ -112,7 +112,7 @@ class Patience:
 
 
 class Watch:
-    """Of one torch thread. `stalled` says whether it stands still, as of the last poll."""
+    """Watches one torch thread. `stalled` says whether it stands still, as of the last poll."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class Watch:
 
     @contextmanager
     def expecting(self, seconds: float) -> Iterator[None]:
-        """What is called in here took so long the last time."""
+        """The last call like the one in this block took so long."""
         before, self._expected_s = self._expected_s, seconds
         try:
             yield
@@ -268,7 +268,7 @@ def phase(phase: Phase) -> AbstractContextManager[None]:
 
 
 class Calls:
-    """Of one model. Its first call of each shape is a phase: a device may have kernels to choose,
+    """The calls of one model. Its first call of each shape is a phase: a device may have kernels to choose,
     or to compile. A later one is bound by what the last of its shape took.
     """
 

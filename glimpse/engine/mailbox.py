@@ -1,4 +1,4 @@
-"""What is asked of the engine, from any thread, until its next tick takes it."""
+"""Changes for the engine, put in from any thread and taken by its next tick."""
 
 import threading
 from collections import deque

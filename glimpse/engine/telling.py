@@ -1,4 +1,4 @@
-"""What is told of steps, while its tensors are on their way to the host."""
+"""Events of steps, while their tensors are on their way to the host."""
 
 from collections import deque
 from collections.abc import Callable
