@@ -32,8 +32,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Settings and ports that all generations of a process share. Where the preview stage is late or gone
-    `rough` makes previews; without it they are dropped.
+    """Settings and ports that all generations of a process share. `rough` makes previews where the
+    preview stage is late or gone; without it they are dropped.
     """
 
     stages: Stages

@@ -93,7 +93,7 @@ class TorchThread:
         return await self.result(self._submit(function, *args))
 
     async def result(self, future: Future[T]) -> T:
-        """The result of a future that the thread completes. Raises `Stalled` once it stands still."""
+        """The result of a future of this thread. Raises `Stalled` once the thread stands still."""
         loop = asyncio.get_running_loop()
         waiting = asyncio.wrap_future(future)
         given_up = False

@@ -268,8 +268,8 @@ def phase(phase: Phase) -> AbstractContextManager[None]:
 
 
 class Calls:
-    """The calls of one model. Its first call of each shape is a phase: a device may have kernels to choose,
-    or to compile. A later one is bound by what the last of its shape took.
+    """The calls of one model. Its first call of each shape is a phase: a device may have kernels to
+    choose, or to compile. A later call is bound by the duration of the last of its shape.
     """
 
     def __init__(self, first: Phase = "first call") -> None:
