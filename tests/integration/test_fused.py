@@ -95,7 +95,6 @@ def test_what_is_refused_is_counted(application: Application) -> None:
     eventually(lambda: application.metric("ray_glimpse_refusals_total", **where) is not None)
 
 
-# NEEDS THE INTEGRATION: fails until deployments/fused.py hands the engine the meter.
 def test_each_tick_is_metered_once(application: Application) -> None:
     wanted = {"prompt": "a windmill", "num_inference_steps": 2}
     assert httpx.post(application.url, json=wanted, timeout=60).status_code == 200

@@ -69,10 +69,6 @@ def test_what_has_not_happened_is_zero_and_not_missing(application: Application)
     expect(application, 0, "resumed_steps_total")
 
 
-# NEEDS THE INTEGRATION, from here to the end: these fail until the flow (glimpse/generation.py,
-# glimpse/http/service.py) and the engine (through deployments/denoiser.py) call the meter.
-
-
 def test_generations_and_their_previews(application: Application) -> None:
     expect(application, PICTURES + 1, "generations_total", outcome="done")
     expect(application, PICTURES + 1, "generation_seconds_count", deployment="Ingress")

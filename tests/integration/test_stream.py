@@ -65,7 +65,7 @@ def test_texts_are_encoded_in_one_call_and_once(application: Application) -> Non
     before = application.counters("TextEncoder")
     assert httpx.post(application.url, json=wanted, timeout=60).status_code == 200
     after = application.counters("TextEncoder")
-    assert after == {"texts": before["texts"] + 2, "calls": before["calls"] + 1}
+    assert after == {**before, "texts": before["texts"] + 2, "calls": before["calls"] + 1}
     assert httpx.post(application.url, json=wanted, timeout=60).status_code == 200
     assert application.counters("TextEncoder") == after
 
