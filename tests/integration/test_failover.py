@@ -21,12 +21,12 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from config.settings import ROOT, RecoverySettings
+from config.settings import ROOT
 from tests.integration.application import Application, eventually
 from tests.integration.sessions import PROMPT, ask, decoded, pixels, realtime
 
 STEPS = 40
-CHECKPOINT = RecoverySettings().checkpoint_every_steps
+CHECKPOINT = 5  # steps: all pictures have one by then
 STAGES = ("TextEncoder", "Denoiser", "PreviewDecoder", "ImageCodec")
 DENOISERS = 2
 
