@@ -14,10 +14,10 @@ from glimpse.batches import Batches
 from glimpse.decoders import FullVAE, TinyVAE
 from glimpse.direct import Denoising, ImageCoding, PreviewDecoding, TextEncoding
 from glimpse.engine.loop import Engine
-from glimpse.errors import InvalidRequest, StageFailed
+from glimpse.errors import InvalidRequest, StageFailed, StageStalled
 from glimpse.families.conditioning import Conditioning, TextEmbedding
 from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
-from glimpse.ports import DenoiseOptions, Priority, StepEvent
+from glimpse.ports import DenoiseOptions, Picture, Priority, StepEvent
 from glimpse.request import PreviewSpec
 from glimpse.torch_thread import TorchThread
 from tests.unit.glimpse.engine.oracle import make_job
@@ -168,6 +168,25 @@ async def test_a_denoiser_makes_the_picture_itself_where_it_is_asked_to(
     assert with_picture.latents is None and with_latents.latents is not None
     assert with_picture.picture == await decoder.decode("r", with_latents.latents, SPEC)
     assert with_picture.picture is not None and with_picture.picture.decode_s > 0
+
+
+async def test_a_denoiser_whose_decoder_hangs_has_stalled_itself(
+    torch_thread: TorchThread, network: SDXLNetwork
+) -> None:
+    """Both are on one thread: whoever hears of it has to know which replica to leave."""
+
+    class Hangs:
+        async def decode(self, *_: Any) -> Picture:
+            raise StageStalled("preview_decode")
+
+    decoder: Any = Hangs()
+    stage = Denoising(Engine(network, torch_thread, row_budget=2), decoder)
+    options = DenoiseOptions(priority=Priority.REALTIME, deadline_s=None, picture=SPEC)
+    text = TextEmbedding(np.zeros((77, 32), np.float32), np.zeros(16, np.float32))
+    with pytest.raises(StageStalled) as raised:
+        async for _ in stage.denoise(make_job(), Conditioning(text, None), None, options):
+            pass
+    assert raised.value.stage == "denoise"
 
 
 async def test_a_denoiser_that_is_closed_stops_before_its_next_step(
