@@ -101,10 +101,14 @@ def replicas(application: Application, stage: str) -> list[psutil.Process]:
 
 
 async def disturbed(
-    application: Application, *processes: psutil.Process, by: int, struck: int | None = None
+    application: Application,
+    *processes: psutil.Process,
+    by: int,
+    struck: int | None = None,
+    newcomer: str | None = None,
 ) -> list[Stream]:
     """Six pictures at once, that have a checkpoint when the signal is sent: to all the processes,
-    or to so many that have had most to do."""
+    or to so many that have had most to do. Then somebody asks for a picture of another text."""
     streams = [Stream(seed) for seed in range(6)]
     async with clients(application) as client, asyncio.timeout(280):
         before = [process.cpu_times().user for process in processes]
@@ -118,6 +122,9 @@ async def disturbed(
         ranked = sorted(range(len(processes)), key=lambda number: -worked[number])
         for number in ranked[:struck]:
             processes[number].send_signal(by)
+        if newcomer is not None:
+            answer = await client.post("/", json={"prompt": newcomer, "num_inference_steps": 2})
+            assert answer.status_code == 200, answer.text
         return list(await asyncio.gather(*running))
 
 
@@ -128,53 +135,53 @@ def check(streams: list[Stream], references: dict[int, NDArray[Any]]) -> None:
         assert np.abs(stream.picture - references[stream.seed]).max() <= 1
 
 
-def resumed(application: Application, since: int) -> list[tuple[int, int]]:
-    """The step that was told of last, and that of the checkpoint, of each move since."""
+def check_moves(application: Application, since: int) -> None:
+    """By what the log says since: jobs resumed, none from a checkpoint that was too old."""
     moves = re.findall(
         r"moved: denoise \w+ at step (\d+), resumes from step (\d+)", application.logs()[since:]
     )
-    return [(int(told), int(kept)) for told, kept in moves]
-
-
-@pytest.mark.parametrize(
-    ("struck", "by"),
-    [(1, signal.SIGKILL), (DENOISERS, signal.SIGKILL), (1, signal.SIGSTOP)],
-    ids=["one dies", "all die", "one hangs"],
-)
-async def test_pictures_outlive_their_denoisers(
-    application: Application, references: dict[int, NDArray[Any]], struck: int, by: int
-) -> None:
-    """Where none is left, they wait for the one that is started."""
-    logged = len(application.logs())
-    before = replicas(application, "Denoiser")
-    streams = await disturbed(application, *before, by=by, struck=struck)
-    check(streams, references)
-    moves = resumed(application, logged)
-    assert max(kept for _, kept in moves) >= CHECKPOINT
+    assert max(int(kept) for _, kept in moves) >= CHECKPOINT
     for told, kept in moves:
-        assert kept <= told <= kept + CHECKPOINT + 1
-    await asyncio.to_thread(
-        eventually, lambda: sum(process.is_running() for process in before) == DENOISERS - struck
-    )
-    await asyncio.to_thread(whole, application)
+        assert int(kept) <= int(told) <= int(kept) + CHECKPOINT + 1
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
-@pytest.mark.parametrize("stage", ["ImageCodec", "PreviewDecoder", "TextEncoder"])
-async def test_pictures_outlive_any_other_stage(
-    application: Application, references: dict[int, NDArray[Any]], stage: str, by: int
+async def test_pictures_go_on_in_another_denoiser(
+    application: Application, references: dict[int, NDArray[Any]], by: int
 ) -> None:
-    before = replicas(application, stage)
-    check(await disturbed(application, *before, by=by), references)
-    await asyncio.to_thread(eventually, lambda: not any(each.is_running() for each in before))
+    logged = len(application.logs())
+    before = replicas(application, "Denoiser")
+    check(await disturbed(application, *before, by=by, struck=1), references)
+    check_moves(application, logged)
+    await asyncio.to_thread(eventually, lambda: sum(each.is_running() for each in before) == 1)
     await asyncio.to_thread(whole, application)
 
 
-async def test_a_picture_outlives_its_denoiser_and_the_encoder_of_its_text(
+async def test_where_no_denoiser_is_left_pictures_wait_for_the_next_one(
     application: Application, references: dict[int, NDArray[Any]]
 ) -> None:
+    """The encoder of their text is gone as well."""
+    logged = len(application.logs())
     struck = replicas(application, "Denoiser") + replicas(application, "TextEncoder")
     check(await disturbed(application, *struck, by=signal.SIGKILL), references)
+    check_moves(application, logged)
+    await asyncio.to_thread(whole, application)
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGSTOP], ids=["die", "hang"])
+async def test_pictures_outlive_all_other_stages(
+    application: Application, references: dict[int, NDArray[Any]], by: int
+) -> None:
+    """Those under way, and one whose text has yet to be encoded."""
+    before = [
+        process
+        for stage in STAGES
+        if stage != "Denoiser"
+        for process in replicas(application, stage)
+    ]
+    newcomer = f"a text that nobody has encoded before signal {by}"
+    check(await disturbed(application, *before, by=by, newcomer=newcomer), references)
+    await asyncio.to_thread(eventually, lambda: not any(each.is_running() for each in before))
     await asyncio.to_thread(whole, application)
 
 

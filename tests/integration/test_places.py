@@ -25,32 +25,26 @@ LONG = {"prompt": "a house", "num_inference_steps": 100, "progress": True, "prev
 SHORT = {"prompt": "a house", "num_inference_steps": 4, "preview_every": 0}
 
 
-def _config(name: str, deployment: str, **scaling: Any) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+def _config(**scaling: Any) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     [wanted] = config["applications"]
     wanted["args"] = {
         "ingress": {"max_pictures": MAX_PICTURES},
         "realtime": {"max_sessions": MAX_SESSIONS},
     }
-    [ingress] = [each for each in wanted["deployments"] if each["name"] == deployment]
+    [ingress] = [each for each in wanted["deployments"] if each["name"] == "Ingress"]
     ingress["autoscaling_config"].update(scaling)
     return config
 
 
-@pytest.fixture(scope="module", params=["Ingress", "Fused"])
-def application(request: pytest.FixtureRequest) -> Iterator[Application]:
-    """The split graph grows from one ingress to two; the fused one has two replicas at once."""
-    name: str = request.param
-    if name == "Ingress":
-        scaling = {"max_replicas": 2, "target_ongoing_requests": 10, "upscale_delay_s": 1}
-        config = _config("serve_config.yaml", name, **scaling)
-    else:
-        config = _config("config/profiles/fused.yaml", name, min_replicas=2, max_replicas=2)
-    with Application(config) as running:
-        if name == "Ingress":
-            assert running.replicas(name) == 1 and running.actors("PlaceCounter") == []
-            asyncio.run(_grow(running))
-        eventually(lambda: running.replicas(name) == 2)
+@pytest.fixture(scope="module")
+def application() -> Iterator[Application]:
+    """It grows from one ingress to two."""
+    scaling = {"max_replicas": 2, "target_ongoing_requests": 10, "upscale_delay_s": 1}
+    with Application(_config(**scaling)) as running:
+        assert running.replicas("Ingress") == 1 and running.actors("PlaceCounter") == []
+        asyncio.run(_grow(running))
+        eventually(lambda: running.replicas("Ingress") == 2)
         eventually(lambda: len(running.actors("PlaceCounter")) == 1)
         yield running
 
@@ -150,9 +144,8 @@ async def test_no_request_fails_when_the_counter_dies_or_hangs(
 
 
 async def test_places_of_an_ingress_that_died_are_free_again(application: Application) -> None:
-    name = "Fused" if application.actors("ServeReplica:glimpse:Fused") else "Ingress"
     async with AsyncExitStack() as streams, clients(application) as client:
         assert Counter(await opened(client, streams, 64)) == {200: 64}
-        await asyncio.to_thread(application.kill, name)
-    await asyncio.to_thread(eventually, lambda: application.replicas(name) == 2)
+        await asyncio.to_thread(application.kill, "Ingress")
+    await asyncio.to_thread(eventually, lambda: application.replicas("Ingress") == 2)
     await all_are_free(application)
