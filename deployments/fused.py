@@ -9,6 +9,7 @@ from deployments import denoiser, image_codec, preview_decoder, text_encoder
 from deployments.access import refuse_exposure
 from deployments.ingress import Edge
 from deployments.meter import ServeMeter
+from deployments.siblings import siblings
 from deployments.stage import watched_thread
 from glimpse.batches import Batches
 from glimpse.direct import TextEncoding
@@ -28,7 +29,8 @@ class Fused(Edge):
         self._thread.watch.alarms.add(lambda: meter.stalled("denoise"))
         self._stages = self._thread.call(_load, settings, self._thread, meter)
         # No other process has these stages: what is lost with this one is lost.
-        super().__init__(settings, self._stages, Failover(max_moves=0), meter, key_limits)
+        failover = Failover(max_moves=0)
+        super().__init__(settings, self._stages, failover, meter, siblings(), key_limits)
 
     async def ping(self) -> dict[str, Any]:
         """The counters of all the stages; `stalled` is 1 where the torch thread stands still."""

@@ -10,7 +10,7 @@ from config.settings import ROOT, AppSettings, RealtimeSettings
 from deployments import handles, http_server
 from deployments.access import access_options, refuse_exposure
 from deployments.meter import ServeMeter
-from deployments.places import place_counter
+from deployments.siblings import Siblings, siblings
 from glimpse import logs
 from glimpse.failover import Failover
 from glimpse.families import LATENT_FACTOR
@@ -24,6 +24,7 @@ from glimpse.latent_rgb import LatentRGB
 from glimpse.places import Kind
 from glimpse.ports import RoughPreviews, Stages
 from glimpse.request import Offer
+from glimpse.trials import Trials
 
 logger = logging.getLogger("glimpse.ingress")
 
@@ -35,9 +36,11 @@ class Edge:
         stages: Stages,
         failover: Failover,
         meter: ServeMeter,
+        shared: Siblings | None,
         key_limits: DeploymentHandle | None,
     ) -> None:
-        """`meter` is the one of this process."""
+        """`meter` is the one of this process; `shared` is what it has in common with other
+        ingresses."""
         logs.configure(settings.log_level)
         logger.info("settings: %s", settings.model_dump_json())
         http_server.warn_if_unbounded()
@@ -45,7 +48,6 @@ class Edge:
         self._meter = meter
         meter.start_at_zero()
         self._access = access_options(settings.access, _limits(settings, key_limits))
-        counter = place_counter()
         self._service = Service(
             Flow(
                 stages,
@@ -55,8 +57,8 @@ class Edge:
                 meter,
             ),
             _offer(settings),
-            pictures=Places(settings.ingress.max_pictures, Kind.PICTURES, counter),
-            sessions=Places(settings.realtime.max_sessions, Kind.SESSIONS, counter),
+            pictures=Places(settings.ingress.max_pictures, Kind.PICTURES, shared),
+            sessions=Places(settings.realtime.max_sessions, Kind.SESSIONS, shared),
             event_log_capacity=settings.ingress.event_log_capacity,
             stage_wait_s=settings.recovery.stage_wait_s,
         )
@@ -111,7 +113,7 @@ class Ingress(Edge):
         key_limits: DeploymentHandle | None,
     ) -> None:
         refuse_exposure(settings.access)
-        recovery, meter = settings.recovery, ServeMeter()
+        recovery, meter, shared = settings.recovery, ServeMeter(), siblings()
         watch = handles.Watch(recovery.stall_s, meter)
         super().__init__(
             settings,
@@ -120,8 +122,10 @@ class Ingress(Edge):
                 max_moves=recovery.max_moves,
                 checkpoint_every_steps=recovery.checkpoint_every_steps,
                 checkpoint_every_s=recovery.checkpoint_every_s,
+                trials=Trials(shared),
             ),
             meter,
+            shared,
             key_limits,
         )
 

@@ -1,6 +1,5 @@
-"""Work that outlives the replica it was on: how often it may move, and what is tried alone."""
+"""Work that outlives the replica it was on: how often it may move."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -9,38 +8,12 @@ from types import TracebackType
 
 from glimpse.errors import StageFailed, StageLost, StageStalled
 from glimpse.meter import Meter
+from glimpse.trials import Trials
 
 logger = logging.getLogger(__name__)
 
 ALONE_FROM = 2
-"""Losses of one piece of work after which it is a suspect, and is tried without company."""
-
-
-class Trials:
-    """Suspects, one at a time: work that has lost two replicas and may be what ended them.
-
-    Whoever loses a replica beside a trial that ended it is innocent, and its move does not count.
-    """
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._stage: str | None = None  # the one that a suspect is being tried on
-        self._convicted_at: dict[str, float] = {}  # by stage; monotonic
-
-    async def begin(self, stage: str) -> None:
-        """Waits for the trials before."""
-        await self._lock.acquire()
-        self._stage = stage
-
-    def end(self, stage: str, *, convicted: bool) -> None:
-        if convicted:
-            self._convicted_at[stage] = time.monotonic()
-        self._stage = None
-        self._lock.release()
-
-    def excuse(self, stage: str, began: float) -> bool:
-        """Whether a loss of work that began then is put down to a trial."""
-        return stage == self._stage or began < self._convicted_at.get(stage, 0.0)
+"""Losses of one piece of work after which it is tried without company."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +88,7 @@ class Moves:
                 "tried again; another size, scheduler or input may work."
             )
             raise StageFailed(self._stage, text) from lost
-        return self._may_move(lost)
+        return await self._may_move(lost)
 
     def passed(self) -> None:
         """The work is past where its replicas were lost: its trial, if there is one, is over."""
@@ -126,8 +99,9 @@ class Moves:
         self.on_trial = False
         self._failover.trials.end(self._stage, convicted=convicted)
 
-    def _may_move(self, lost: StageLost) -> bool:
-        excused = self._failover.trials.excuse(self._stage, self._began)
+    async def _may_move(self, lost: StageLost) -> bool:
+        age_s = time.monotonic() - self._began
+        excused = await self._failover.trials.excuse(self._stage, age_s)
         self._count += not excused
         if self._count > self._failover.max_moves:
             return False
@@ -140,7 +114,7 @@ class Moves:
             resumes,
             self._count,
             self._failover.max_moves,
-            ", not counted: a suspect ended it" if excused else "",
+            ", not counted: a trial ended it" if excused else "",
         )
         self._meter.moved(self._stage, "stalled" if reason == "stalled" else "lost")
         return True

@@ -126,6 +126,14 @@ class Application:
         """Whether every replica is running that should, and no other one is there."""
         return self._driver.submit(driver.settled).result(60)
 
+    def trials(self) -> dict[str, bool]:
+        """What one of two ingresses sees of a trial of the other one, which is convicted."""
+        return self._driver.submit(driver.trials).result(60)
+
+    def trial_whose_ingress_dies(self) -> None:
+        """Returns once the other one has begun its own."""
+        self._driver.submit(driver.trial_whose_ingress_dies).result(60)
+
     def actors(self, kind: str) -> list[psutil.Process]:
         """Processes of Ray's actors, whose name begins so: ProxyActor, ServeReplica:glimpse:…"""
         found = []

@@ -1,12 +1,15 @@
 """What a test asks of an application's Ray, run in a process of its own: a process can be a driver
 of one Ray at a time, and Serve never forgets the first."""
 
+import asyncio
 from typing import Any
 
 import ray
 from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
+
+from deployments.siblings import Siblings
 
 APPLICATION = "glimpse"
 
@@ -56,3 +59,48 @@ def settled() -> bool:
     application = serve.status().applications[APPLICATION]
     states = [set(each.replica_states) for each in application.deployments.values()]
     return application.status == "RUNNING" and all(each == {"RUNNING"} for each in states)
+
+
+def trials() -> dict[str, bool]:
+    """What one of two ingresses sees of a trial of the other one, which is convicted."""
+    return asyncio.run(_trials())
+
+
+async def _trials() -> dict[str, bool]:
+    first, second = (_siblings(name) for name in _ingresses())
+    await first.begin_trial("denoise")
+    beginning = asyncio.create_task(second.begin_trial("denoise"))
+    done, _ = await asyncio.wait({beginning}, timeout=2)
+    beside = await second.excuses("denoise", 0)
+    first.end_trial("denoise", convicted=True)
+    await beginning
+    second.end_trial("denoise", convicted=False)
+    return {
+        "it waits": not done,
+        "a loss beside it": beside,
+        "a loss of work from before it": await second.excuses("denoise", 60),
+        "a loss of later work": await second.excuses("denoise", -60),
+        "a loss of another stage": await second.excuses("image_decode", 60),
+    }
+
+
+def trial_whose_ingress_dies() -> None:
+    """Returns once the other one has begun its own."""
+    asyncio.run(_trial_whose_ingress_dies())
+
+
+async def _trial_whose_ingress_dies() -> None:
+    first, second = _ingresses()
+    await _siblings(first).begin_trial("denoise")
+    ray.kill(ray.get_actor(first))
+    other = _siblings(second)
+    await other.begin_trial("denoise")
+    other.end_trial("denoise", convicted=False)
+
+
+def _ingresses() -> list[str]:
+    return [name for name in ray.util.list_named_actors() if "#Ingress#" in name]
+
+
+def _siblings(actor_name: str) -> Siblings:
+    return Siblings(APPLICATION, actor_name, actor_name.rpartition("#")[2])

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deployments.shared import Shared
 from glimpse import generation
 from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageLost, StageStalled
 from glimpse.event_log import EventLog, Failed, Final, Preview, Step
 from glimpse.failover import Failover
 from glimpse.generation import SessionMemory
 from glimpse.ports import DenoiseOptions, Job, Opaque, Priority, StepEvent
+from glimpse.trials import Trials
 from tests.fakes import FakeMeter, FakeStage, FakeStages, make_request, until
 
 LOST = StageLost("denoise")
@@ -340,15 +342,41 @@ class Replicas(FakeStage):
             jobs.pop(name, None)
 
 
+class Ingresses:
+    """A `TrialBoard` of one of several ingresses, which share the actor."""
+
+    def __init__(self, shared: Shared, name: str, alive: set[str]) -> None:
+        self._shared = shared
+        self._name = name
+        self._alive = alive
+        alive.add(name)
+        self._told: set[asyncio.Task[None]] = set()
+
+    async def begin_trial(self, stage: str) -> None:
+        while not await self._shared.begin_trial(self._name, stage, self._alive):
+            pass
+
+    def end_trial(self, stage: str, *, convicted: bool) -> None:
+        telling = self._shared.end_trial(self._name, stage, convicted)
+        self._told.add(asyncio.create_task(telling))
+
+    async def excuses(self, stage: str, age_s: float) -> bool:
+        return await self._shared.excuses(stage, age_s)
+
+
 @pytest.mark.parametrize("hears_after", [0, 50])
+@pytest.mark.parametrize("ingresses", [1, 2, 3])
 @pytest.mark.parametrize("count", [1, 2, 3])
 async def test_a_job_that_ends_each_denoiser_it_is_on_fails_alone(
-    count: int, hears_after: int
+    count: int, ingresses: int, hears_after: int
 ) -> None:
     replicas = Replicas("r3", fatal_step=8, count=count, hears_after=hears_after)
-    stages = FakeStages()
-    flow = stages.flow(failover=failover())
-    flow = replace(flow, stages=replace(flow.stages, denoiser=replicas))
+    stages, shared, alive = FakeStages(), Shared(), set[str]()
+    flows = []
+    for number in range(ingresses):
+        board = Ingresses(shared, f"ingress {number}", alive) if ingresses > 1 else None
+        flow = stages.flow(failover=replace(failover(), trials=Trials(board)))
+        flows.append(replace(flow, stages=replace(flow.stages, denoiser=replicas)))
     logs = [EventLog(100) for _ in range(16)]
     silent = replace(make_request().preview, every=0)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
@@ -356,6 +384,7 @@ async def test_a_job_that_ends_each_denoiser_it_is_on_fails_alone(
             request = make_request(
                 request_id=f"r{number}", seed=number, num_inference_steps=90, preview=silent
             )
+            flow = flows[number % ingresses]
             group.create_task(generation.run(request, log, flow, priority=Priority.INTERACTIVE))
     for number, log in enumerate(logs):
         if number == 3:

@@ -38,7 +38,7 @@ def test_a_graph_is_built_without_torch() -> None:
 
 def test_the_counter_of_places_starts_without_serve() -> None:
     """Requests wait for a new one. Ray itself is there in any actor."""
-    assert not loaded_by("import deployments.place_counter") & {*HEAVY, "ray", "fastapi", "config"}
+    assert not loaded_by("import deployments.shared") & {*HEAVY, "ray", "fastapi", "config"}
 
 
 def test_unit_tests_cannot_start_ray() -> None:

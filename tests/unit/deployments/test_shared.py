@@ -1,4 +1,4 @@
-"""`deployments.place_counter`: several ingresses over one counter, all in this process."""
+"""`deployments.shared`: several ingresses over one actor, all in this process."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from deployments.place_counter import PlaceCounter
+from deployments.shared import Shared
 from glimpse.errors import Overloaded
 from glimpse.http.places import Places, Timing
 from glimpse.places import Claim, CounterLost, Kind
@@ -17,16 +17,16 @@ TOTAL = 64
 TIMING = Timing(renew_s=0.05, retry_s=0.001, patience_s=10)
 
 
-class Shared:
-    """What the ingresses have in common; a counter that dies is started again."""
+class Restarted:
+    """The actor as ingresses see it. Where it dies it is started again."""
 
     def __init__(self) -> None:
         self.alive = 0
-        self.counter = PlaceCounter(lease_s=60, recall_s=60, grace_s=60)
+        self.counter = Shared(lease_s=60, recall_s=60, grace_s=60)
         self.died = asyncio.Event()
 
     def die(self) -> None:
-        self.counter = PlaceCounter(lease_s=60, recall_s=60, grace_s=60)
+        self.counter = Shared(lease_s=60, recall_s=60, grace_s=60)
         self.died.set()
         self.died = asyncio.Event()
 
@@ -53,7 +53,7 @@ class Shared:
 
 
 @asynccontextmanager
-async def ingresses(shared: Shared, count: int) -> AsyncIterator[list[Places]]:
+async def ingresses(shared: Restarted, count: int) -> AsyncIterator[list[Places]]:
     places = [Places(TOTAL, Kind.PICTURES, shared, TIMING) for _ in range(count)]
     shared.alive = count
     keeping = [asyncio.create_task(each.keep()) for each in places]
@@ -74,7 +74,7 @@ async def ask(places: Places) -> str:
 
 @pytest.mark.parametrize("shares", [(40, 40), (70, 10), (1, 79), (80, 0), (30, 30, 20)])
 async def test_all_places_are_filled_wherever_requests_arrive(shares: tuple[int, ...]) -> None:
-    shared = Shared()
+    shared = Restarted()
     async with ingresses(shared, len(shares)) as places:
         asked = [
             ask(each) for each, share in zip(places, shares, strict=True) for _ in range(share)
@@ -84,7 +84,7 @@ async def test_all_places_are_filled_wherever_requests_arrive(shares: tuple[int,
 
 
 async def test_places_of_one_ingress_are_the_next_ones_when_they_are_released() -> None:
-    shared = Shared()
+    shared = Restarted()
     async with ingresses(shared, 2) as (first, second):
         await asyncio.gather(*(ask(first) for _ in range(TOTAL)))
         for _ in range(10):
@@ -94,7 +94,7 @@ async def test_places_of_one_ingress_are_the_next_ones_when_they_are_released() 
 
 
 async def test_the_death_of_the_counter_fails_no_request_and_loses_no_place() -> None:
-    shared = Shared()
+    shared = Restarted()
     async with ingresses(shared, 2) as places:
         await asyncio.gather(*(ask(each) for each in places for _ in range(20)))
         asked = [asyncio.create_task(ask(each)) for each in places for _ in range(12)]
@@ -114,7 +114,7 @@ async def test_the_death_of_the_counter_fails_no_request_and_loses_no_place() ->
 
 
 async def test_pictures_and_sessions_are_counted_apart() -> None:
-    counter = PlaceCounter()
+    counter = Shared()
     claim = Claim(Kind.PICTURES, "a", 1, 0, 4, 0, 0, 4, 4, 1)
     assert await counter.claim(claim) == 4
     sessions = Claim(Kind.SESSIONS, "b", 1, 0, 2, 0, 0, 2, 2, 1)
@@ -122,7 +122,7 @@ async def test_pictures_and_sessions_are_counted_apart() -> None:
 
 
 async def test_a_recall_wakes_who_listens_and_who_comes_to_listen() -> None:
-    counter = PlaceCounter(recall_s=60, grace_s=0)
+    counter = Shared(recall_s=60, grace_s=0)
     listening = asyncio.create_task(counter.recalled(Kind.PICTURES, "b"))
     await counter.claim(Claim(Kind.PICTURES, "b", 1, 0, 4, 4, 4, 0, 0, 2))
     asking = asyncio.create_task(counter.claim(Claim(Kind.PICTURES, "a", 1, 0, 4, 0, 0, 1, 1, 2)))
@@ -135,3 +135,47 @@ async def test_a_recall_wakes_who_listens_and_who_comes_to_listen() -> None:
     assert not done
     listening.cancel()
     await until(listening.done)
+
+
+async def test_a_trial_waits_for_that_of_another_ingress() -> None:
+    shared, alive = Shared(), ("a", "b")
+    assert await shared.begin_trial("a", "denoise", alive)
+    asking = asyncio.create_task(shared.begin_trial("b", "denoise", alive))
+    await asyncio.sleep(0)
+    assert not asking.done()
+    await shared.end_trial("b", "denoise", convicted=False)  # b has none
+    assert not await shared.begin_trial("b", "denoise", alive)
+    await shared.end_trial("a", "denoise", convicted=False)
+    assert not await asking  # it is to ask again, and may
+    assert await shared.begin_trial("b", "denoise", alive)
+
+
+async def test_an_ingress_that_died_holds_up_no_trial() -> None:
+    shared = Shared()
+    assert await shared.begin_trial("a", "denoise", ("a", "b"))
+    assert await shared.begin_trial("b", "denoise", ("b",))
+
+
+async def test_an_ingress_may_begin_again_what_it_does_not_know_it_has_begun() -> None:
+    shared, alive = Shared(), ("a", "b")
+    assert await shared.begin_trial("a", "denoise", alive)
+    assert await shared.begin_trial("a", "image_decode", alive)
+
+
+async def test_a_loss_beside_a_trial_or_before_a_conviction_is_excused() -> None:
+    shared = Shared()
+    assert not await shared.excuses("denoise", 1e6)
+    await shared.begin_trial("a", "denoise", ("a", "b"))
+    assert await shared.excuses("denoise", 0)
+    assert not await shared.excuses("image_decode", 0)
+    await shared.end_trial("a", "denoise", convicted=True)
+    assert await shared.excuses("denoise", 60)
+    assert not await shared.excuses("denoise", -1)  # it began later
+    assert not await shared.excuses("image_decode", 60)
+
+
+async def test_a_loss_beside_a_trial_that_was_passed_counts_after_it() -> None:
+    shared = Shared()
+    await shared.begin_trial("a", "denoise", ("a", "b"))
+    await shared.end_trial("a", "denoise", convicted=False)
+    assert not await shared.excuses("denoise", 60)

@@ -1,20 +1,24 @@
-"""The places of the whole application, counted in one actor. Without Serve, so that it starts
-quickly."""
+"""What the ingresses of an application share: the count of places, and trials. One actor, without
+Serve, so that it starts quickly."""
 
 import asyncio
 import contextlib
 import time
+from collections.abc import Collection
 
 from glimpse.places import Claim, Kind, PlaceCounts, Wait
+from glimpse.trials import TrialRecord
 
 LEASE_S = 5.0
 RECALL_S = 1.0
 GRACE_S = 2.0
 LISTEN_S = 30.0
+TRIAL_S = 1.0  # of waiting for the end of a trial, before its holder is looked for
 
 
-class PlaceCounter:
-    """Several ingresses call it at once. If it dies, they tell the next one what they hold."""
+class Shared:
+    """Several ingresses call it at once. If it dies, they tell the next one what they hold; trials
+    that are going on then are not known to it."""
 
     def __init__(
         self, *, lease_s: float = LEASE_S, recall_s: float = RECALL_S, grace_s: float = GRACE_S
@@ -27,12 +31,36 @@ class PlaceCounter:
             )
             for kind in Kind
         }
+        self._trials = TrialRecord()
+        self._trial_ended = asyncio.Event()
 
     async def claim(self, claim: Claim) -> int:
         return await self._kinds[claim.kind].claim(claim)
 
     async def recalled(self, kind: Kind, holder: str) -> None:
         await self._kinds[kind].recalled(holder)
+
+    async def begin_trial(self, holder: str, stage: str, alive: Collection[str]) -> bool:
+        """Whether the trial begins. If not, a while has passed, and the holder asks again: one that
+        is granted later would be held by nobody, should the call have been cancelled meanwhile.
+        The trial of an ingress that is not alive is over.
+        """
+        other = self._trials.holder
+        if other is not None and other != holder and other in alive:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TRIAL_S):
+                    await self._trial_ended.wait()
+            return False
+        self._trials.begin(holder, stage)
+        return True
+
+    async def end_trial(self, holder: str, stage: str, convicted: bool) -> None:
+        self._trials.end(holder, stage, convicted=convicted)
+        self._trial_ended.set()
+        self._trial_ended = asyncio.Event()
+
+    async def excuses(self, stage: str, age_s: float) -> bool:
+        return self._trials.excuses(stage, age_s)
 
 
 class _Kind:

@@ -1,6 +1,7 @@
-"""The ingresses of this application that are alive, and the actor that counts their places."""
+"""The ingresses of this application that are alive, and the actor in which they share things."""
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -9,39 +10,43 @@ from ray import serve
 from ray.serve.exceptions import RayServeException
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from deployments.place_counter import LISTEN_S, PlaceCounter
+from deployments.shared import LISTEN_S, TRIAL_S, Shared
 from glimpse.places import Claim, CounterLost, Kind
 
+logger = logging.getLogger("glimpse.siblings")
+
 SEEN_S = 0.5  # a look at the ingresses that are alive is good for so long
-ANSWER_S = 10.0  # a counter that takes longer is replaced
+ANSWER_S = 10.0  # an actor that takes longer is replaced
+EXCUSE_S = 1.0  # that a move waits for others to tell of their trials
 
 
-def place_counter() -> "RayPlaceCounter | None":
+def siblings() -> "Siblings | None":
     """None where this is no replica of a deployment."""
     try:
         context = serve.get_replica_context()
     except RayServeException:
         return None
-    return RayPlaceCounter(
+    return Siblings(
         context.app_name, ray.get_runtime_context().get_actor_name(), context.replica_tag
     )
 
 
-class RayPlaceCounter:
-    """The counter is a named actor. Whoever needs it first starts it, so that one ingress alone
-    costs no process. It ends with the ingress that started it, and another one starts it again.
+class Siblings:
+    """A `PlaceCounter` and a `TrialBoard`. What is shared is a named actor. Whoever needs it first
+    starts it, so that one ingress alone costs no process. It ends with the ingress that started it,
+    and another one starts it again.
 
-    Other ingresses are found by their actors' names. `ReplicaContext.world_size` would not do: a
+    The ingresses are found by their actors' names. `ReplicaContext.world_size` would not do: a
     replica keeps the number from its own start, and the old ones of an update are not in it.
     """
 
     def __init__(self, application: str, actor_name: str, replica_tag: str) -> None:
         if not actor_name.endswith(replica_tag):
             raise RuntimeError(f"the actor of replica {replica_tag} is called {actor_name}")
-        self._name = f"glimpse-places:{application}"
+        self._name = f"glimpse-shared:{application}"
         self._own_name = actor_name
-        self._siblings = actor_name.removesuffix(replica_tag)
-        self._alive = 1
+        self._prefix = actor_name.removesuffix(replica_tag)
+        self._alive = [actor_name]
         self._seen_at = float("-inf")
         self._actor: Any = None
         self._found = 0
@@ -56,9 +61,9 @@ class RayPlaceCounter:
                 raise CounterLost(type(failure).__name__) from failure
             if self._own_name not in names:
                 raise CounterLost(f"the GCS does not know {self._own_name}")
-            self._alive = sum(name.startswith(self._siblings) for name in names)
+            self._alive = [name for name in names if name.startswith(self._prefix)]
             self._seen_at = time.monotonic()
-        return self._alive
+        return len(self._alive)
 
     async def claim(self, claim: Claim) -> int:
         granted: int = await self._call("claim", claim, limit_s=ANSWER_S)
@@ -70,6 +75,34 @@ class RayPlaceCounter:
     def close(self) -> None:
         if self._actor is not None:
             self._forget(self._found, kill=True)
+
+    async def begin_trial(self, stage: str) -> None:
+        limit_s = TRIAL_S + ANSWER_S
+        try:
+            while await self.ingresses() > 1 and not await self._call(
+                "begin_trial", self._own_name, stage, self._alive, limit_s=limit_s
+            ):
+                pass
+        except CounterLost as failure:
+            logger.warning("a trial begins without a word from other ingresses: %s", failure)
+        except asyncio.CancelledError:
+            self.end_trial(stage, convicted=False)
+            raise
+
+    def end_trial(self, stage: str, *, convicted: bool) -> None:
+        if self._actor is not None:
+            self._actor.end_trial.remote(self._own_name, stage, convicted)
+
+    async def excuses(self, stage: str, age_s: float) -> bool:
+        try:
+            async with asyncio.timeout(EXCUSE_S):
+                if await self.ingresses() == 1:
+                    return False
+                excused: bool = await self._call("excuses", stage, age_s, limit_s=ANSWER_S)
+                return excused
+        except (CounterLost, TimeoutError) as failure:
+            logger.warning("what other ingresses try is not known: %s", type(failure).__name__)
+            return False
 
     async def _call(self, method: str, *arguments: Any, limit_s: float) -> Any:
         found = await self._find()
@@ -97,7 +130,7 @@ class RayPlaceCounter:
     def _start_or_get(self) -> Any:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"name": self._name, "num_cpus": 0, "scheduling_strategy": here}
-        return ray.remote(PlaceCounter).options(get_if_exists=True, **options).remote()
+        return ray.remote(Shared).options(get_if_exists=True, **options).remote()
 
     def _forget(self, found: int, kill: bool = False) -> None:
         """No other variable refers to an actor: as long as one did, also in a traceback, Ray would

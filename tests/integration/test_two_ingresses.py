@@ -1,5 +1,5 @@
 """Two ingresses: `max_pictures` and `max_sessions` count for both together, whatever happens to the
-actor that counts."""
+actor that counts; and their trials come one after another."""
 
 import asyncio
 import signal
@@ -42,10 +42,10 @@ def application() -> Iterator[Application]:
     """It grows from one ingress to two."""
     scaling = {"max_replicas": 2, "target_ongoing_requests": 10, "upscale_delay_s": 1}
     with Application(_config(**scaling)) as running:
-        assert running.replicas("Ingress") == 1 and running.actors("PlaceCounter") == []
+        assert running.replicas("Ingress") == 1 and running.actors("Shared") == []
         asyncio.run(_grow(running))
         eventually(lambda: running.replicas("Ingress") == 2)
-        eventually(lambda: len(running.actors("PlaceCounter")) == 1)
+        eventually(lambda: len(running.actors("Shared")) == 1)
         yield running
 
 
@@ -54,7 +54,7 @@ async def _grow(application: Application) -> None:
     async with AsyncExitStack() as streams, clients(application) as client:
         assert Counter(await opened(client, streams, 50)) == {200: 50}
         await asyncio.to_thread(eventually, lambda: application.replicas("Ingress") == 2)
-        await asyncio.to_thread(eventually, lambda: len(application.actors("PlaceCounter")) == 1)
+        await asyncio.to_thread(eventually, lambda: len(application.actors("Shared")) == 1)
         assert Counter(await opened(client, streams, 30)) == {200: 14, 429: 16}
 
 
@@ -134,13 +134,28 @@ async def test_no_request_fails_when_the_counter_dies_or_hangs(
 ) -> None:
     async with AsyncExitStack() as streams, clients(application) as client:
         assert Counter(await opened(client, streams, 30)) == {200: 30}
-        [counter] = application.actors("PlaceCounter")
+        [counter] = application.actors("Shared")
         counter.send_signal(how)
         streams.callback(killed, counter)
         assert Counter(await opened(client, streams, 34)) == {200: 34}
         assert Counter(await opened(client, streams, 16)) == {429: 16}
-        [another] = [each for each in application.actors("PlaceCounter") if each != counter]
+        [another] = [each for each in application.actors("Shared") if each != counter]
     await all_are_free(application)
+
+
+def test_trials_of_both_come_one_after_another(application: Application) -> None:
+    assert application.trials() == {
+        "it waits": True,
+        "a loss beside it": True,
+        "a loss of work from before it": True,
+        "a loss of later work": False,
+        "a loss of another stage": False,
+    }
+
+
+def test_a_trial_whose_ingress_dies_is_over(application: Application) -> None:
+    application.trial_whose_ingress_dies()
+    eventually(lambda: application.replicas("Ingress") == 2)
 
 
 async def test_places_of_an_ingress_that_died_are_free_again(application: Application) -> None:
