@@ -48,22 +48,27 @@ class Siblings:
         self._prefix = actor_name.removesuffix(replica_tag)
         self._alive = [actor_name]
         self._seen_at = float("-inf")
+        self._looking = asyncio.Lock()
         self._actor: Any = None
         self._found = 0
         self._finding = asyncio.Lock()
 
     async def ingresses(self) -> int:
-        if time.monotonic() - self._seen_at > SEEN_S:
-            try:
-                # In a thread, because it waits for the GCS: 0.4 ms, or long when that is away.
-                names = await asyncio.to_thread(ray.util.list_named_actors)
-            except Exception as failure:
-                raise CounterLost(type(failure).__name__) from failure
-            if self._own_name not in names:
-                raise CounterLost(f"the GCS does not know {self._own_name}")
-            self._alive = [name for name in names if name.startswith(self._prefix)]
-            self._seen_at = time.monotonic()
+        async with self._looking:  # who comes meanwhile takes what the one before has seen
+            if time.monotonic() - self._seen_at > SEEN_S:
+                await self._look()
         return len(self._alive)
+
+    async def _look(self) -> None:
+        try:
+            # In a thread, because it waits for the GCS: 0.4 ms, or long when that is away.
+            names = await asyncio.to_thread(ray.util.list_named_actors)
+        except Exception as failure:
+            raise CounterLost(type(failure).__name__) from failure
+        if self._own_name not in names:
+            raise CounterLost(f"the GCS does not know {self._own_name}")
+        self._alive = [name for name in names if name.startswith(self._prefix)]
+        self._seen_at = time.monotonic()
 
     async def claim(self, claim: Claim) -> int:
         granted: int = await self._call("claim", claim, limit_s=ANSWER_S)
