@@ -15,10 +15,11 @@ from benchmarks.recovery.clients import Clients
 from benchmarks.recovery.cluster import POLL_S, Cluster
 from benchmarks.recovery.seen import counted, longest_silence_s, of_end
 from benchmarks.recovery.state import State
-from benchmarks.server import CONFIG, Server
+from benchmarks.server import CONFIG, Server, settings_of
 from config.settings import ROOT
+from graphs import lifecycle
 
-DRAIN_MARGIN_S = 300.0
+MARGIN_S = 300.0  # of the new replicas, which start before the old ones drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,10 @@ async def measure(cluster: Cluster, clients: Clients) -> Figure:
     old = {pid for each in before.deployments.values() for pid in each.replicas}
     changed = _changed(cluster.server.folder)
     await asyncio.to_thread(_deploy, cluster.server, before.dashboard, changed)
+    drain_s = lifecycle.of_edges(settings_of(changed))["graceful_shutdown_timeout_s"]
     at = time.time()
     deployed_s: float | None = None
-    async with asyncio.timeout(_drain_s(changed) + DRAIN_MARGIN_S):
+    async with asyncio.timeout(drain_s + MARGIN_S):
         while True:
             state = await cluster.state()
             if deployed_s is None and serves_anew(state, before):
@@ -121,8 +123,3 @@ def _deploy(server: Server, dashboard: str, config: Path) -> None:
         check=True,
         capture_output=True,
     )
-
-
-def _drain_s(config: Path) -> float:
-    deployments = yaml.safe_load(config.read_text())["applications"][0]["deployments"]
-    return float(max(each.get("graceful_shutdown_timeout_s", 20) for each in deployments))
