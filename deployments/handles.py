@@ -50,7 +50,8 @@ class _Handle:
 
 
 class _Stage(_Handle):
-    """A call goes to no replica that stands still, and does not wait for one that comes to."""
+    """No call goes to a replica that stands still. A call whose replica comes to a standstill is
+    given up."""
 
     def __init__(self, handle: DeploymentHandle, stage: str, watch: Watch) -> None:
         super().__init__(handle, stage)

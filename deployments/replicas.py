@@ -4,7 +4,7 @@ Serve takes a replica out of routing when it dies or has failed three health che
 process that is stopped, or whose torch thread hangs, keeps its calls waiting and is sent new ones.
 So while calls are open their replicas are checked from here as well. One that fails, or does not
 answer for `stall_s`, is a suspect: its calls are given up, and it gets no other one as long as it
-is a suspect and another replica is there.
+is one. Where all are suspects, calls wait.
 """
 
 import asyncio

@@ -43,10 +43,9 @@ class Shared:
     async def begin_trial(self, holder: str, stage: str, alive: Collection[str]) -> bool:
         """Whether the trial begins. If not, a while has passed, and the holder asks again: one that
         is granted later would be held by nobody, should the call have been cancelled meanwhile.
-        The trial of an ingress that is not alive is over.
         """
-        other = self._trials.holder
-        if other is not None and other != holder and other in alive:
+        self._trials.end_of_the_dead(alive)
+        if self._trials.holder not in (None, holder):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TRIAL_S):
                     await self._trial_ended.wait()
@@ -59,7 +58,8 @@ class Shared:
         self._trial_ended.set()
         self._trial_ended = asyncio.Event()
 
-    async def excuses(self, stage: str, age_s: float) -> bool:
+    async def excuses(self, stage: str, age_s: float, alive: Collection[str]) -> bool:
+        self._trials.end_of_the_dead(alive)
         return self._trials.excuses(stage, age_s)
 
 

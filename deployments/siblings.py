@@ -49,6 +49,8 @@ class Siblings:
         self._alive = [actor_name]
         self._seen_at = float("-inf")
         self._looking = asyncio.Lock()
+        self._asked_for_trial = False
+        self._telling: set[asyncio.Task[None]] = set()
         self._actor: Any = None
         self._found = 0
         self._finding = asyncio.Lock()
@@ -61,8 +63,9 @@ class Siblings:
 
     async def _look(self) -> None:
         try:
-            # In a thread, because it waits for the GCS: 0.4 ms, or long when that is away.
-            names = await asyncio.to_thread(ray.util.list_named_actors)
+            async with asyncio.timeout(ANSWER_S):
+                # In a thread, because it waits for the GCS: 0.4 ms, or long when that is away.
+                names = await asyncio.to_thread(ray.util.list_named_actors)
         except Exception as failure:
             raise CounterLost(type(failure).__name__) from failure
         if self._own_name not in names:
@@ -84,10 +87,11 @@ class Siblings:
     async def begin_trial(self, stage: str) -> None:
         limit_s = TRIAL_S + ANSWER_S
         try:
-            while await self.ingresses() > 1 and not await self._call(
-                "begin_trial", self._own_name, stage, self._alive, limit_s=limit_s
-            ):
-                pass
+            while await self.ingresses() > 1:
+                self._asked_for_trial = True
+                asking = self._own_name, stage, self._alive
+                if await self._call("begin_trial", *asking, limit_s=limit_s):
+                    return
         except CounterLost as failure:
             logger.warning("a trial begins without a word from other ingresses: %s", failure)
         except asyncio.CancelledError:
@@ -95,15 +99,26 @@ class Siblings:
             raise
 
     def end_trial(self, stage: str, *, convicted: bool) -> None:
-        if self._actor is not None:
-            self._actor.end_trial.remote(self._own_name, stage, convicted)
+        if self._asked_for_trial:
+            self._asked_for_trial = False
+            telling = asyncio.create_task(self._tell_of_end(stage, convicted))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+
+    async def _tell_of_end(self, stage: str, convicted: bool) -> None:
+        try:
+            await self._call("end_trial", self._own_name, stage, convicted, limit_s=ANSWER_S)
+        except CounterLost as failure:
+            logger.warning("other ingresses do not learn of the end of a trial: %s", failure)
 
     async def excuses(self, stage: str, age_s: float) -> bool:
         try:
             async with asyncio.timeout(EXCUSE_S):
                 if await self.ingresses() == 1:
                     return False
-                excused: bool = await self._call("excuses", stage, age_s, limit_s=ANSWER_S)
+                excused: bool = await self._call(
+                    "excuses", stage, age_s, self._alive, limit_s=ANSWER_S
+                )
                 return excused
         except (CounterLost, TimeoutError) as failure:
             logger.warning("what other ingresses try is not known: %s", type(failure).__name__)

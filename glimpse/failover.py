@@ -31,7 +31,7 @@ class Failover:
 
     def checkpoint_steps(self, steps: int, previews: frozenset[int]) -> frozenset[int]:
         """The steps (from 1) after which a job has a checkpoint: those with a preview, and so many
-        more that no gap is too large. None for a job that is over before the first was due.
+        more that no gap is too large. No step, for a job that is over before the first was due.
         """
         every = self.checkpoint_every_steps
         if every is None or steps <= every or self.max_moves == 0:

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 
 class TrialBoard(Protocol):
-    """What ingresses that send work to the same replicas tell each other of their trials. No method
-    raises where the others cannot be reached: then this ingress goes on by itself."""
+    """What ingresses that send work to the same replicas tell each other of their trials. Where the
+    others cannot be reached, no method raises or waits for long: this ingress goes on by itself."""
 
     async def begin_trial(self, stage: str) -> None:
         """Waits for the trials of other ingresses."""
@@ -40,6 +40,11 @@ class TrialRecord:
         if convicted:
             self._convicted_at[stage] = self._clock()
         if holder == self.holder:
+            self.holder = self._stage = None
+
+    def end_of_the_dead(self, alive: Collection[str]) -> None:
+        """The trial of a holder that is not alive is over."""
+        if self.holder not in alive:
             self.holder = self._stage = None
 
     def excuses(self, stage: str, age_s: float) -> bool:

@@ -1,1 +1,1 @@
-"""Which deployments there are and how they are bound; nothing else."""
+"""Which deployments there are, how they are bound, checked and drained; nothing else."""

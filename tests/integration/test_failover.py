@@ -26,15 +26,15 @@ from tests.integration.application import Application, eventually
 from tests.integration.sessions import PROMPT, ask, decoded, pixels, realtime
 
 STEPS = 40
-CHECKPOINT = 5  # steps: all pictures have one by then
+PROFILE = yaml.safe_load((ROOT / "config/profiles/two_denoisers.yaml").read_text())
+CHECKPOINT_EVERY = PROFILE["applications"][0]["args"]["recovery"]["checkpoint_every_steps"]
 STAGES = ("TextEncoder", "Denoiser", "PreviewDecoder", "ImageCodec")
 DENOISERS = 2
 
 
 @pytest.fixture(scope="module")
 def application() -> Iterator[Application]:
-    config = yaml.safe_load((ROOT / "config/profiles/two_denoisers.yaml").read_text())
-    with Application(config) as application:
+    with Application(PROFILE) as application:
         whole(application)
         yield application
 
@@ -113,7 +113,7 @@ async def disturbed(
     async with clients(application) as client, asyncio.timeout(280):
         before = [process.cpu_times().user for process in processes]
         running = [asyncio.create_task(stream.run(client)) for stream in streams]
-        while not all(len(stream.steps) > CHECKPOINT for stream in streams):
+        while not all(len(stream.steps) > CHECKPOINT_EVERY for stream in streams):
             await asyncio.sleep(0.01)
         worked = [
             process.cpu_times().user - so_far
@@ -140,9 +140,9 @@ def check_moves(application: Application, since: int) -> None:
     moves = re.findall(
         r"moved: denoise \w+ at step (\d+), resumes from step (\d+)", application.logs()[since:]
     )
-    assert max(int(kept) for _, kept in moves) >= CHECKPOINT
+    assert max(int(kept) for _, kept in moves) >= CHECKPOINT_EVERY
     for told, kept in moves:
-        assert int(kept) <= int(told) <= int(kept) + CHECKPOINT + 1
+        assert int(kept) <= int(told) <= int(kept) + CHECKPOINT_EVERY + 1
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])

@@ -148,7 +148,6 @@ def test_trials_of_both_come_one_after_another(application: Application) -> None
         "it waits": True,
         "a loss beside it": True,
         "a loss of work from before it": True,
-        "a loss of later work": False,
         "a loss of another stage": False,
     }
 

@@ -163,19 +163,25 @@ async def test_an_ingress_may_begin_again_what_it_does_not_know_it_has_begun() -
 
 
 async def test_a_loss_beside_a_trial_or_before_a_conviction_is_excused() -> None:
-    shared = Shared()
-    assert not await shared.excuses("denoise", 1e6)
-    await shared.begin_trial("a", "denoise", ("a", "b"))
-    assert await shared.excuses("denoise", 0)
-    assert not await shared.excuses("image_decode", 0)
+    shared, alive = Shared(), ("a", "b")
+    assert not await shared.excuses("denoise", 1e6, alive)
+    await shared.begin_trial("a", "denoise", alive)
+    assert await shared.excuses("denoise", 0, alive)
+    assert not await shared.excuses("image_decode", 0, alive)
     await shared.end_trial("a", "denoise", convicted=True)
-    assert await shared.excuses("denoise", 60)
-    assert not await shared.excuses("denoise", -1)  # it began later
-    assert not await shared.excuses("image_decode", 60)
+    assert await shared.excuses("denoise", 60, alive)
+    assert not await shared.excuses("denoise", -1, alive)  # it began later
+    assert not await shared.excuses("image_decode", 60, alive)
 
 
 async def test_a_loss_beside_a_trial_that_was_passed_counts_after_it() -> None:
-    shared = Shared()
-    await shared.begin_trial("a", "denoise", ("a", "b"))
+    shared, alive = Shared(), ("a", "b")
+    await shared.begin_trial("a", "denoise", alive)
     await shared.end_trial("a", "denoise", convicted=False)
-    assert not await shared.excuses("denoise", 60)
+    assert not await shared.excuses("denoise", 60, alive)
+
+
+async def test_the_trial_of_an_ingress_that_died_excuses_nobody() -> None:
+    shared = Shared()
+    await shared.begin_trial("a", "denoise", ("a", "b", "c"))
+    assert not await shared.excuses("denoise", 0, ("b", "c"))

@@ -361,7 +361,7 @@ class Ingresses:
         self._told.add(asyncio.create_task(telling))
 
     async def excuses(self, stage: str, age_s: float) -> bool:
-        return await self._shared.excuses(stage, age_s)
+        return await self._shared.excuses(stage, age_s, self._alive)
 
 
 @pytest.mark.parametrize("hears_after", [0, 50])
