@@ -27,18 +27,21 @@ WARM_UP = Load(8, 1, PREVIEW_EVERY)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Pictures that each of one and of eight clients makes in a turn, and messages of a session."""
+    """Pictures that each of one and of eight clients makes in a turn. Messages of a session come in
+    several short turns, because what is asked of them is less than the machine's speed changes
+    within a minute."""
 
     pairs: int
     one: int = 6
     eight: int = 3
-    messages: int = 60
+    sessions: int = 4
+    messages: int = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Of one server: pictures a second, and the median of a message's round trip less the model's
-    own time, in seconds."""
+    """Of one server in one pair: pictures a second, and the median of a message's round trip less
+    the model's own time, in seconds."""
 
     one: float
     eight: float
@@ -109,9 +112,7 @@ def _pairs(ours: Server, theirs: Server, config: Path, plan: Plan) -> list[Pair]
     for index in range(plan.pairs):
         # Each goes first in every other pair, should the first be better or worse off.
         order = (ours, theirs) if index % 2 else (theirs, ours)
-        turns: Mapping[Server, Turn] = {
-            server: _turn(server, order, task, sketch, plan) for server in order
-        }
+        turns = _turns(order, task, sketch, plan)
         pairs.append(Pair(turns[ours], turns[theirs]))
     for server, before in replicas.items():
         if _replicas(server) != before:
@@ -119,17 +120,31 @@ def _pairs(ours: Server, theirs: Server, config: Path, plan: Plan) -> list[Pair]
     return pairs
 
 
-def _turn(
-    server: Server, both: tuple[Server, Server], task: Task, sketch: Task, plan: Plan
-) -> Turn:
+def _turns(
+    order: tuple[Server, Server], task: Task, sketch: Task, plan: Plan
+) -> Mapping[Server, Turn]:
+    speeds: dict[Server, tuple[float, float]] = {}
+    for server in order:
+        with _alone(server, order):
+            one = load.measure(server.url, task, Load(1, plan.one, PREVIEW_EVERY))
+            eight = load.measure(server.url, task, Load(8, plan.eight, PREVIEW_EVERY))
+        speeds[server] = one.pictures_per_s, eight.pictures_per_s
+    overheads: dict[Server, list[float]] = {server: [] for server in order}
+    for _ in range(plan.sessions):
+        for server in order:
+            with _alone(server, order):
+                answers = asyncio.run(take_turn(server, sketch, range(plan.messages)))
+            overheads[server] += [answer.seconds - (answer.model_s or 0) for answer in answers]
+    return {server: Turn(*speeds[server], statistics.median(overheads[server])) for server in order}
+
+
+@contextmanager
+def _alone(server: Server, both: tuple[Server, Server]) -> Iterator[None]:
+    """The other one stands still."""
     [other] = [each for each in both if each is not server]
     other.check_alive()
     with frozen(other.root):
-        one = load.measure(server.url, task, Load(1, plan.one, PREVIEW_EVERY))
-        eight = load.measure(server.url, task, Load(8, plan.eight, PREVIEW_EVERY))
-        answers = asyncio.run(take_turn(server, sketch, range(plan.messages)))
-    overheads = [answer.seconds - (answer.model_s or 0) for answer in answers]
-    return Turn(one.pictures_per_s, eight.pictures_per_s, statistics.median(overheads))
+        yield
 
 
 def _replicas(server: Server) -> set[int]:
