@@ -52,13 +52,15 @@ def main(arguments: Sequence[str]) -> None:
     isolation.enter()
     with tempfile.TemporaryDirectory() as folder:
         if chosen.quick:
-            _measure(names, chosen, Path(folder))
+            found = _measure(names, chosen, Path(folder))
         else:
-            _measure(names, chosen, runs.FOLDER)
+            found = _measure(names, chosen, runs.FOLDER)
             report.write_recovery()
+    if not all(verdict.met for verdict in found):
+        sys.exit("not everything that was promised is met")
 
 
-def _measure(names: Sequence[str], chosen: argparse.Namespace, folder: Path) -> None:
+def _measure(names: Sequence[str], chosen: argparse.Namespace, folder: Path) -> list[Verdict]:
     found: list[Verdict] = []
     for name in names:
         if name in FAULTS:
@@ -71,8 +73,7 @@ def _measure(names: Sequence[str], chosen: argparse.Namespace, folder: Path) -> 
         print(tables.of(name, run), end="\n\n")
         found += verdicts.of(name, run)
     print(verdicts_table(found))
-    if not all(verdict.met for verdict in found):
-        sys.exit("not everything that was promised is met")
+    return found
 
 
 async def _fault(name: str, chosen: argparse.Namespace, folder: Path) -> None:
