@@ -77,9 +77,11 @@ class Trials:
 
     def end(self, stage: str, *, convicted: bool) -> None:
         self._record.end("here", stage, convicted=convicted)
-        self._turn.release()
-        if self._board is not None:
-            self._board.end_trial(stage, convicted=convicted)
+        try:
+            if self._board is not None:  # before the next one here begins: it is of the same holder
+                self._board.end_trial(stage, convicted=convicted)
+        finally:
+            self._turn.release()
 
     async def excuse(self, stage: str, age_s: float) -> bool:
         """Whether the loss of work that began so long ago is put down to a trial."""

@@ -28,8 +28,8 @@ WARM_UP = Load(8, 1, PREVIEW_EVERY)
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Pictures that each of one and of eight clients makes in a turn. Messages of a session come in
-    several short turns, because what is asked of them is less than the machine's speed changes
-    within a minute."""
+    several short turns: the difference that is looked for is smaller than what the machine's speed
+    changes within a minute."""
 
     pairs: int
     one: int = 6
