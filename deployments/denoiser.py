@@ -19,9 +19,9 @@ from glimpse.torch_thread import TorchThread
 class Denoiser(StageDeployment):
     def __init__(self, settings: AppSettings) -> None:
         super().__init__(settings, settings.denoiser.threads)
-        self._stage: Denoising = self._thread.call(
-            _load_alone, settings, self._thread, ServeMeter()
-        )
+        meter = ServeMeter()
+        meter.start()
+        self._stage: Denoising = self._thread.call(_load_alone, settings, self._thread, meter)
         self._inputs = KeptInputs()
 
     async def denoise(

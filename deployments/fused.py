@@ -24,6 +24,7 @@ class Fused(Edge):
         refuse_exposure(settings.access)
         self._thread = watched_thread(settings.denoiser.threads, settings.recovery)
         meter = ServeMeter()
+        meter.start()
         # In the split graph an ingress counts the stalls: a replica that hangs is killed before
         # it has reported them.
         self._thread.watch.alarms.add(lambda: meter.stalled("denoise"))

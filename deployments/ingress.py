@@ -114,6 +114,7 @@ class Ingress(Edge):
     ) -> None:
         refuse_exposure(settings.access)
         recovery, meter, shared = settings.recovery, ServeMeter(), siblings()
+        meter.start()
         watch = handles.Watch(recovery.stall_s, meter)
         super().__init__(
             settings,

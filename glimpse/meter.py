@@ -7,7 +7,7 @@ PreviewKind: TypeAlias = Literal["decoded", "rough", "dropped"]
 
 
 class Meter(Protocol):
-    """Each call counts one occurrence. All may be called from any thread, cost microseconds and
+    """Each call counts one occurrence. All may be called from any thread, cost a microsecond and
     never raise. Times in seconds."""
 
     def ended(self, outcome: Outcome, seconds: float) -> None:

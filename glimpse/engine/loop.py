@@ -58,7 +58,6 @@ class Engine:
         self._running: dict[int, RunningJob] = {}  # those that have begun
         self._telling = Telling(copies or HostCopies(network.device), clock)
         self._outbox: list[Letter] = []
-        self._metered: list[tuple[float, int]] = []  # ticks that leave with the next events
         self._lane = thread.watch.lane(self._open.__len__)
         thread.watch.alarms.add(self._stall)
         self.steps_run = 0
@@ -119,10 +118,10 @@ class Engine:
         self._leave(ticket)
 
     def _leave(self, ticket: Ticket) -> None:
-        self._open.pop(ticket.key, None)
-        self._mailbox.put((self._cancel, ticket))
+        if self._open.pop(ticket.key, None):  # or else it has ended
+            self._mailbox.put((self._cancel, ticket))
 
-    def _deliver(self, letters: list[Letter], ticks: list[tuple[float, int]]) -> None:
+    def _deliver(self, letters: list[Letter]) -> None:
         for ticket, event in letters:
             ticket.events.put_nowait(event)
             if isinstance(event, Exception):
@@ -130,8 +129,6 @@ class Engine:
             elif event.latents is not None:
                 self._open.pop(ticket.key, None)
                 self._meter.step((event.denoise_s or 0) / (event.step - ticket.resumed_at))
-        for seconds, rows in ticks:
-            self._meter.tick(seconds, rows)
 
     def _stall(self) -> None:
         """On the watchdog's thread: nobody waits for the end of what hangs."""
@@ -204,9 +201,8 @@ class Engine:
         for letter in outbox:
             loops.setdefault(letter[0].loop, []).append(letter)
         for loop, letters in loops.items():
-            ticks, self._metered = self._metered, []
             try:
-                loop.call_soon_threadsafe(self._deliver, letters, ticks)
+                loop.call_soon_threadsafe(self._deliver, letters)
             except RuntimeError:  # it is closed: nobody waits there any more
                 logger.warning("the event loop of %d events is closed", len(letters))
                 for ticket, _ in letters:
@@ -231,7 +227,7 @@ class Engine:
         done = [key for key in predictions if self._step(key, predictions[key], failed)]
         self.ticks += 1
         self.rows_run += plan.rows
-        self._metered.append((self._clock() - began, plan.rows))
+        self._meter.tick(self._clock() - began, plan.rows)
         self._batcher.commit(plan, done=done, failed=failed)
         for key, failure in failed.items():
             self._thread.check_device(failure)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -543,24 +543,37 @@ async def test_a_thread_that_takes_nothing_is_asked_again(
     assert engine.counters["running"] == engine.counters["waiting"] == 0
 
 
+async def test_a_job_that_has_ended_wakes_nobody(
+    engine: Engine, torch_thread: TorchThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = torch_thread.post
+    posted: list[object] = []
+
+    def posting(function: Callable[..., object], *args: object) -> None:
+        posted.append(function)
+        post(function, *args)
+
+    monkeypatch.setattr(torch_thread, "post", posting)
+    await drain(denoise(engine, "a"))
+    with pytest.raises(ValueError):
+        await drain(denoise(engine, "cannot begin"))
+    await torch_thread.run(lambda: None)
+    assert len(posted) == 4 + 1  # ticks: what would leave has left
+
+
 class FakeMeter(Unmetered):
     def __init__(self) -> None:
         self.ticks: list[tuple[float, int]] = []
         self.steps: list[float] = []
-        self.threads: set[int] = set()
 
     def tick(self, seconds: float, rows: int) -> None:
         self.ticks.append((seconds, rows))
-        self.threads.add(threading.get_ident())
 
     def step(self, seconds: float) -> None:
         self.steps.append(seconds)
-        self.threads.add(threading.get_ident())
 
 
-async def test_ticks_and_steps_are_metered_off_the_torch_thread(
-    network: FakeNetwork, torch_thread: TorchThread
-) -> None:
+async def test_ticks_and_steps_are_metered(network: FakeNetwork, torch_thread: TorchThread) -> None:
     meter = FakeMeter()
     clock = 0.0
 
@@ -574,7 +587,6 @@ async def test_ticks_and_steps_are_metered_off_the_torch_thread(
     assert meter.ticks == [(0.5, 2)] * 4 and meter.steps == [0.5]
     await drain(denoise(engine, "b", emit_at=frozenset(), resume_from=events[2].state))
     assert meter.ticks == [(0.5, 2)] * 5 and meter.steps == [0.5, 0.5]
-    assert meter.threads == {threading.get_ident()}
     with pytest.raises(ValueError):
         await drain(denoise(engine, "cannot begin"))
     assert len(meter.steps) == 2
