@@ -1,8 +1,8 @@
 """The meter over Serve's metrics, which Ray hands to Prometheus (docs/operating.md).
 
-Ray adds up in the process and sends the sums every ten seconds. To give it one value takes up to
-15 µs in a replica, and a message of a session has a dozen of them, while somebody waits for its
-result: so they are given to Ray once a second, all together.
+Ray adds values up in the process and exports the sums every ten seconds. Recording one value in Ray
+takes up to 15 µs in a replica, and a realtime message brings a dozen. So a call only queues its
+value, and a thread records the queue once a second, while no client waits for it.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from glimpse.meter import Outcome, PreviewKind
 
 logger = logging.getLogger("glimpse.meter")
 
-HAND_OVER_S = 1.0
+RECORD_EVERY_S = 1.0
 
 STAGES = ("text_encode", "image_encode", "denoise", "preview_decode", "image_decode")
 # Ray keeps counts per bucket alone and takes the middle of a bucket for all that is in it.
@@ -116,26 +116,29 @@ SERIES = (
 
 
 class ServeMeter:
-    """A `Meter`. `backend` has the classes `Counter` and `Histogram`; they are told what has been
-    counted by `hand_over`."""
+    """A `Meter`. `backend` has the classes `Counter` and `Histogram`.
+
+    Calls may come from any thread; one thread alone records, by `record`.
+    """
 
     def __init__(self, backend: Any = metrics) -> None:
         self._made = {series: _made(series, backend) for series in SERIES}
-        self._counted: deque[tuple[Series, float, dict[str, str]]] = deque()
+        self._queue: deque[tuple[Series, float, dict[str, str]]] = deque()
         self._failed: set[Series] = set()
 
     def start(self) -> None:
-        """Hands over on a thread of its own, for as long as the process runs."""
-        threading.Thread(target=self._hand_over_on, name="meter", daemon=True).start()
+        """Records on a thread of its own, for as long as the process runs."""
+        threading.Thread(target=self._record_on, name="meter", daemon=True).start()
 
-    def _hand_over_on(self) -> None:
+    def _record_on(self) -> None:
         while True:
-            time.sleep(HAND_OVER_S)
-            self.hand_over()
+            time.sleep(RECORD_EVERY_S)
+            self.record()
 
-    def hand_over(self) -> None:
-        while self._counted:
-            series, value, labels = self._counted.popleft()
+    def record(self) -> None:
+        """Hands all that is queued to `backend`."""
+        while self._queue:
+            series, value, labels = self._queue.popleft()
             try:
                 if series.boundaries:
                     self._made[series].observe(value)
@@ -188,10 +191,10 @@ class ServeMeter:
         self._observe(STEP_SECONDS, seconds)
 
     def _count(self, series: Series, by: int = 1, **labels: str) -> None:
-        self._counted.append((series, by, labels))
+        self._queue.append((series, by, labels))
 
     def _observe(self, series: Series, value: float) -> None:
-        self._counted.append((series, value, {}))
+        self._queue.append((series, value, {}))
 
     def _tell_once(self, series: Series) -> None:
         """Nobody's picture fails because it could not be counted."""

@@ -48,8 +48,7 @@ def by_name(found: dict[str, Run]) -> dict[str, Callable[[], str]]:
     faults = {name: run for name, run in found.items() if isinstance(run, FaultRun)}
     made: dict[str, Callable[[], str]] = {}
     if found:
-        run = max(found.values(), key=lambda run: run.machine.date)
-        made["recovery_machine"] = lambda: machine_list(run.machine, None)
+        made["recovery_machine"] = lambda: machine_of(found)
         made["recovery_verdicts"] = lambda: unmet_table(
             [verdict for name, run in found.items() for verdict in verdicts.of(name, run)]
         )
@@ -60,6 +59,16 @@ def by_name(found: dict[str, Run]) -> dict[str, Callable[[], str]]:
         if name not in FAULTS:
             made[f"recovery_{name}"] = partial(of, name, run)
     return made
+
+
+def machine_of(found: dict[str, Run]) -> str:
+    """The machine of the last run, and the commits whose code was measured, the newest run last."""
+    runs = sorted(found.items(), key=lambda item: item[1].machine.date)
+    names: dict[str, list[str]] = {}
+    for name, run in runs:
+        names.setdefault(run.code, []).append(name)
+    measured = "; ".join(f"{code}: {', '.join(several)}" for code, several in names.items())
+    return f"{machine_list(runs[-1][1].machine, None)}\n- code that was measured: {measured}"
 
 
 def of(name: str, run: Run) -> str:

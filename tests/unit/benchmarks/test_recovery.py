@@ -267,4 +267,5 @@ def test_every_fault_has_a_row_and_a_denoiser_after_it() -> None:
         heads, _, *rows = made[name]().splitlines()
         assert len(rows) == 2 * len(FAULTS)
         assert {row.count("|") for row in rows} == {heads.count("|")}
+    assert made["recovery_machine"]().endswith(f"measured: abc: {', '.join(FAULTS)}")
     assert "| SIGKILL of a Denoiser: jobs resumed | 0.00 |" in made["recovery_verdicts"]()

@@ -96,13 +96,12 @@ def test_what_each_call_feeds(
     call: Callable[[Meter], None], expected: dict[str, list[Any]]
 ) -> None:
     backend = FakeMetrics()
-    counting = ServeMeter(backend)
-    call(counting)
+    queueing = ServeMeter(backend)
+    call(queueing)
     assert backend.seen == {}, "the caller waits for Ray"
-    counting.hand_over()
-    assert backend.seen == expected
-    counting.hand_over()
-    assert backend.seen == expected
+    for _ in range(2):  # each value is recorded once
+        queueing.record()
+        assert backend.seen == expected
 
 
 def test_every_series_is_fed() -> None:
@@ -160,7 +159,7 @@ def test_what_goes_wrong_is_told_once_and_reaches_no_caller(heard: list[str]) ->
     backend.made["glimpse_tick_seconds"].broken = True
     for _ in range(3):
         broken.tick(0.1, 8)
-        broken.hand_over()
+        broken.record()
     assert heard == ["glimpse_tick_seconds is not counted; further failures are not logged"]
     assert backend.seen == {"glimpse_tick_rows": [(8,)] * 3}
 
@@ -187,13 +186,13 @@ def test_serves_own_metrics_take_every_call_from_any_thread(heard: list[str]) ->
     def make_all_calls() -> None:
         for call, _ in CALLS:
             call(shared)
-        shared.hand_over()
 
     threads = [threading.Thread(target=make_all_calls) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    shared.record()
     assert heard == []
 
 
