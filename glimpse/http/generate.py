@@ -97,7 +97,8 @@ class EventStream(Response):
     ) -> None:
         super().__init__(media_type=sse.CONTENT_TYPE)
         del self.headers["content-length"]
-        self.headers["cache-control"] = "no-store"
+        # Without no-transform a proxy that compresses may hold all events back until the end.
+        self.headers["cache-control"] = "no-store, no-transform"
         self.headers["x-accel-buffering"] = "no"  # nginx would hold events back
         self._service = service
         self._request = request

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import logging
 import re
 import time
@@ -13,9 +14,11 @@ from PIL import Image
 from glimpse.errors import StageFailed, StageLost
 from glimpse.http.generate import StreamCutOff
 from tests.fakes import rough_previews, until
-from tests.unit.glimpse.http.asgi import INPUT, Exchange, Server
+from tests.unit.glimpse.http.asgi import INPUT, JSON, Exchange, Server
+from tests.unit.glimpse.protocols.test_form import END, part
 
 ROOTS = ["", "/glimpse/miniature"]
+FORM = {"content-type": "multipart/form-data; boundary=b"}
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -29,7 +32,6 @@ async def test_a_stream_shows_previews_then_the_picture_in_the_bytes_fal_reads(r
     await exchange.ended()
     assert exchange.status == 200
     assert exchange.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert exchange.headers["cache-control"] == "no-store"
     assert "content-length" not in exchange.headers
     previews = b"".join(
         b'data: {"image":{"url":"data:image/jpeg;base64,%b","content_type":"image/jpeg",'
@@ -50,6 +52,28 @@ async def test_a_stream_shows_previews_then_the_picture_in_the_bytes_fal_reads(r
     assert timed == previews + final
     assert exchange.complete
     assert exchange.task.exception() is None
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "headers"),
+    [
+        ("/stream", INPUT, JSON),
+        ("/glimpse/other/stream", INPUT, JSON),
+        ("/v1/images/generations", {"prompt": "a lighthouse", "stream": True}, JSON),
+        ("/v1/images/edits", None, FORM),
+        ("/api/fal/proxy", INPUT, {**JSON, "x-fal-target-url": "https://fal.run/stream"}),
+    ],
+)
+async def test_no_proxy_in_front_may_keep_or_hold_back_a_stream(
+    path: str, fields: dict[str, object] | None, headers: dict[str, str]
+) -> None:
+    """Express with `compression` holds all events back until the end, unless it is told not to."""
+    edit = part("prompt", b"a") + part("stream", b"true") + part("image", png(), file=True) + END
+    body = json.dumps(fields).encode() if fields else edit
+    exchange = await Exchange(Server().app, path, body, headers=headers).ended()
+    assert exchange.headers["content-type"].startswith("text/event-stream")
+    assert exchange.headers["cache-control"] == "no-store, no-transform"
+    assert exchange.headers["x-accel-buffering"] == "no"
 
 
 async def test_a_preview_that_no_decoder_made_says_so() -> None:
