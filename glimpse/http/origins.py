@@ -10,21 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glimpse.errors import Forbidden, WrongHost
 from glimpse.http.errors import refuse
-from glimpse.http.request_id import HEADER
+from glimpse.http.request_id import HEADER, INCOMING_HEADER
 
 ANY = "*"
-# What fal's JavaScript client sends, and EventSource and our own API.
-SENT_HEADERS = (
-    "authorization",
-    "content-type",
-    "idempotency-key",
-    "last-event-id",
-    "x-fal-object-lifecycle-preference",
-    "x-fal-queue-priority",
-    "x-fal-request-timeout",
-    "x-fal-runner-hint",
-    "x-fal-target-url",
-)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+PREFLIGHT_MAX_AGE_S = 7200  # Chromium keeps no answer to a preflight for longer
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class HostMiddleware:
@@ -67,17 +58,32 @@ class OriginMiddleware:
         origin = headers.get("origin")
         if origin is None or self._allowed.fullmatch(origin):
             return True
-        # Our own page. By host and port alone: TLS may end in front of us.
-        return origin.partition("://")[2] == headers.get("host")
+        return _is_page_of(headers.get("host", ""), origin)
+
+
+def _is_page_of(host: str, origin: str) -> bool:
+    """Whether our own page sent the request. The scheme does not count, because TLS may end in
+    front of us. Some proxies in front name the default port in `Host`, which browsers leave out."""
+    scheme, _, page = origin.lower().partition("://")
+    return host.lower() in (page, page + DEFAULT_PORTS.get(scheme, ""))
 
 
 def cors(origins: Sequence[str]) -> dict[str, Any]:
-    """How Starlette's `CORSMiddleware` is set up. No cookies: a key is sent outright."""
+    """How Starlette's `CORSMiddleware` is set up: a page of an allowed origin may do all that our
+    own page may. It may send any header, because clients add their own (`x-stainless-os`,
+    `traceparent`), and the answer to a preflight repeats the names that were asked for.
+
+    Cookies are the exception. A key is sent outright, so credentials that a browser adds by itself
+    could only be those of a proxy in front.
+    """
     return {
         "allow_origin_regex": pattern(origins).pattern,
-        "allow_methods": ("GET", "POST", "PUT", "DELETE"),
-        "allow_headers": SENT_HEADERS,
-        "expose_headers": (HEADER, "retry-after"),
+        "allow_methods": METHODS,
+        "allow_headers": (ANY,),
+        "allow_private_network": True,
+        # Browsers that do not know the wildcard read the names.
+        "expose_headers": (ANY, HEADER, INCOMING_HEADER, "allow", "retry-after"),
+        "max_age": PREFLIGHT_MAX_AGE_S,
     }
 
 

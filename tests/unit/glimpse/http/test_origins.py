@@ -16,6 +16,12 @@ FAL_HEADERS = (
     "accept,authorization,content-type,x-fal-target-url,x-fal-request-timeout,x-fal-runner-hint,"
     "x-fal-object-lifecycle-preference,x-fal-queue-priority"
 )
+# What the npm package openai 6 makes Chromium ask for.
+OPENAI_HEADERS = (
+    "authorization,content-type,x-stainless-arch,x-stainless-lang,x-stainless-os,"
+    "x-stainless-package-version,x-stainless-retry-count,x-stainless-runtime,"
+    "x-stainless-runtime-version,x-stainless-timeout"
+)
 
 
 def local() -> Server:
@@ -93,17 +99,108 @@ async def test_a_websocket_of_another_page_is_refused_before_it_is_accepted() ->
     assert guarded.callers == [None]
 
 
-async def test_a_browser_may_send_what_fals_client_sends_and_read_the_request_id() -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        FAL_HEADERS,
+        OPENAI_HEADERS,
+        "openai-organization,openai-project",
+        "traceparent,tracestate,baggage",
+        "x-requested-with",
+        "cache-control,pragma",
+        "range,if-none-match",
+        "sentry-trace, X-Anything-At-All",
+        "*",
+        "",
+        None,
+    ],
+)
+async def test_a_page_of_an_allowed_origin_may_send_any_header(names: str | None) -> None:
     guarded = Guarded()
-    asked = {**PREFLIGHT, "access-control-request-headers": FAL_HEADERS}
-    for path in ("/stream", "/api/fal/proxy", "/tokens/", "/queue/glimpse/miniature"):
+    asked = PREFLIGHT if names is None else {**PREFLIGHT, "access-control-request-headers": names}
+    for path in ("/stream", "/api/fal/proxy", "/tokens/", "/v1/images/edits", "/nothing"):
         answer = await guarded.ask("OPTIONS", path, headers=asked)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == PAGE
+        assert answer.headers.get("access-control-allow-headers", None) == names
         assert "access-control-allow-credentials" not in answer.headers
-    answer = await guarded.ask("POST", "/", json=INPUT, headers={**AUTHORIZED, "origin": PAGE})
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
+async def test_a_page_of_an_allowed_origin_may_use_any_method(method: str) -> None:
+    headers = {**PREFLIGHT, "access-control-request-method": method}
+    answer = await Guarded().ask("OPTIONS", "/stream", headers=headers)
+    assert answer.status_code == 200
+    assert method in answer.headers["access-control-allow-methods"].split(", ")
+
+
+async def test_a_preflight_of_a_private_network_is_granted() -> None:
+    """Chromium asks before a page of the internet may reach a server of the local network."""
+    asked = {**PREFLIGHT, "access-control-request-private-network": "true"}
+    answer = await Guarded().ask("OPTIONS", "/stream", headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-private-network"] == "true"
+    answer = await Guarded().ask("OPTIONS", "/stream", headers=PREFLIGHT)
+    assert "access-control-allow-private-network" not in answer.headers
+
+
+async def test_a_preflight_is_kept_for_as_long_as_chromium_keeps_any() -> None:
+    answer = await Guarded().ask("OPTIONS", "/stream", headers=PREFLIGHT)
+    assert answer.headers["access-control-max-age"] == "7200"
+
+
+@pytest.mark.parametrize("headers", [{}, {"origin": PAGE}])
+async def test_no_cache_gives_one_origin_the_answer_to_another(headers: dict[str, str]) -> None:
+    answer = await Guarded().ask("GET", "/openapi.json", headers=headers)
+    assert "Origin" in answer.headers["vary"].split(", ")
+    asked = await Guarded().ask("OPTIONS", "/stream", headers={**PREFLIGHT, **headers})
+    vary = asked.headers["vary"].split(", ")
+    assert {"Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"} <= {*vary}
+
+
+async def test_a_preflight_of_another_origin_is_refused() -> None:
+    server = local()
+    asked = {**PREFLIGHT, "host": "localhost", "access-control-request-headers": OPENAI_HEADERS}
+    answer = await server.ask("OPTIONS", "/stream", headers=asked)
+    assert answer.status_code == 403
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("status", [200, 401, 404, 405, 422])
+async def test_a_page_of_an_allowed_origin_may_read_every_header(status: int) -> None:
+    method, path, fields, key = {
+        200: ("POST", "/", INPUT, AUTHORIZED),
+        401: ("POST", "/", INPUT, {}),
+        404: ("POST", "/nothing", INPUT, AUTHORIZED),
+        405: ("GET", "/stream", None, AUTHORIZED),
+        422: ("POST", "/stream", {}, AUTHORIZED),
+    }[status]
+    answer = await Guarded().ask(method, path, json=fields, headers={**key, "origin": PAGE})
+    assert answer.status_code == status
     assert answer.headers["access-control-allow-origin"] == PAGE
-    assert "x-fal-request-id" in answer.headers["access-control-expose-headers"]
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert {"*", "x-fal-request-id", "x-request-id", "retry-after"} <= {*exposed}
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "ours"),
+    [
+        ("glimpse.example:443", "https://glimpse.example", True),
+        ("glimpse.example:80", "http://glimpse.example", True),
+        ("Glimpse.Example", "https://glimpse.example", True),
+        ("glimpse.example:80", "https://glimpse.example", False),
+        ("glimpse.example:8000", "https://glimpse.example", False),
+        ("glimpse.example", "https://glimpse.example.evil", False),
+        ("glimpse.example:443", "null", False),
+    ],
+)
+async def test_a_proxy_may_name_the_default_port_of_our_own_page(
+    host: str, origin: str, ours: bool
+) -> None:
+    server = Server(access=AccessOptions(("*",), (), None))
+    headers = {"host": host, "origin": origin}
+    answer = await server.ask("POST", "/", json=INPUT, headers=headers)
+    assert answer.status_code == (200 if ours else 403)
 
 
 async def test_a_browser_can_read_why_it_is_refused() -> None:
