@@ -5,13 +5,15 @@ import fcntl
 import socket
 import struct
 import termios
+from http import HTTPStatus
 from time import thread_time
 from typing import Any, cast
 
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
+
+from glimpse.http.http1 import HTTP1, Malformed, refusal
 
 READING_SHARE = 0.25  # of the time, where a client sends as fast as it can
 LONG_S = 0.001  # of CPU time, after which there is a rest
@@ -122,7 +124,7 @@ class Bounded(asyncio.Protocol):
         self.gate.lost()
 
 
-class BoundedHTTP(Bounded, HttpToolsProtocol):
+class BoundedHTTP(Bounded, HTTP1):
     """A request's head has `HEAD_BYTES`, and what a read has more; so have the trailers of a body
     in chunks. At most `MOST_WAITING` requests wait for an answer to the one before them.
     """
@@ -141,7 +143,7 @@ class BoundedHTTP(Bounded, HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_WAITING:
-            raise ValueError("too many requests wait")  # uvicorn answers 400
+            raise Malformed(f"At most {MOST_WAITING} requests may wait on a connection.")
         super().on_message_begin()
         self._head_begins()
 
@@ -181,10 +183,20 @@ class BoundedWebSocket(Bounded, WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self.writable.is_set():
+        if not self.handshake_initiated:
+            self._refuse_handshake()
+        elif not self.writable.is_set():
             self._unread_bytes += len(data) + READ_BYTES
             if self._unread_bytes > UNREAD_BYTES:
                 self.gate.hold("unread")
+
+    def _refuse_handshake(self) -> None:
+        """Its head is larger than the library takes, which leaves the answer to us to send."""
+        answer = b"".join(self.conn.data_to_send())
+        message = "The head of this WebSocket's handshake is not valid."
+        answer = answer or refusal(HTTPStatus.BAD_REQUEST, "bad_request", message)
+        self.transport.write(answer)
+        self.transport.close()
 
     def resume_writing(self) -> None:
         super().resume_writing()
