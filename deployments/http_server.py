@@ -4,15 +4,35 @@ client sends before any limit of ours can count it."""
 import logging
 import os
 
+# Not public, but nothing public says what Serve takes from a client's headers.
+from ray.serve._private.constants import (
+    SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
+    SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
+    SERVE_INGRESS_ROUTER_HEADER_PREFIX,
+    SERVE_MULTIPLEXED_MODEL_ID,
+    SERVE_SESSION_ID,
+)
 from starlette.middleware import Middleware
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 
 from glimpse.http import connections
+from glimpse.http.front import Front
 from glimpse.http.pacing import Paced
 
 # Serve calls what it names before it listens, in each process that does.
 VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 CALLBACK = f"{__name__}:bounded"
+# With these a client could choose its replica, or keep a picture going that nobody waits for. Bytes
+# in them that are no UTF-8 make Serve answer 500.
+RESERVED_HEADERS = (
+    SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
+    SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
+    SERVE_MULTIPLEXED_MODEL_ID,
+    SERVE_SESSION_ID,
+    f"{SERVE_INGRESS_ROUTER_HEADER_PREFIX}*",
+)
+# It lists the applications. `/-/healthz` stays: KubeRay's readiness probe asks for it.
+HIDDEN_PATHS = ("/-/routes",)
 
 logger = logging.getLogger("glimpse.ingress")
 
@@ -25,7 +45,8 @@ def bounded() -> list[Middleware]:
     """
     HTTP_PROTOCOLS["auto"] = f"{connections.__name__}:BoundedHTTP"
     WS_PROTOCOLS["auto"] = f"{connections.__name__}:BoundedWebSocket"
-    return [Middleware(Paced)]
+    # The last one is outermost.
+    return [Middleware(Paced), Middleware(Front, reserved=RESERVED_HEADERS, hidden=HIDDEN_PATHS)]
 
 
 def warn_if_unbounded() -> None:

@@ -57,6 +57,14 @@ def invalid(field: str, message: str, kind: str = "value_error") -> InvalidReque
     return InvalidRequest([{"loc": ["body", field], "msg": message, "type": kind}])
 
 
+class BadRequest(GlimpseError):
+    """A request that HTTP itself does not allow."""
+
+    code = "bad_request"
+    status = 400
+    fault = "client"
+
+
 class InvalidMessage(GlimpseError):
     """What came over a WebSocket is no message at all."""
 

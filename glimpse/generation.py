@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from glimpse import logs
 from glimpse.errors import DeadlineExceeded, GlimpseError
 from glimpse.event_log import Accepted, Cancelled, EventLog, Failed, Final, Step, Timings
 from glimpse.failover import Failover, Moves
@@ -58,11 +59,12 @@ async def run(
     began = time.monotonic()
     log.append(Accepted())
     logger.info(
-        "accepted: %dx%d, %d steps, %d picture(s)",
+        "accepted: %dx%d, %d steps, %d picture(s), key %s",
         request.width,
         request.height,
         request.steps,
         request.num_images,
+        logs.key(),
     )
     try:
         async with asyncio.timeout(flow.deadline_s) as deadline:

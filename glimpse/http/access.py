@@ -11,7 +11,7 @@ from glimpse.http import tokens
 from glimpse.http.auth import AuthMiddleware, NobodyIsAsked
 from glimpse.http.fal_proxy import FalProxyMiddleware
 from glimpse.http.leases import Leases
-from glimpse.http.origins import HostMiddleware, OriginMiddleware, cors
+from glimpse.http.origins import HostMiddleware, OnceMiddleware, OriginMiddleware, cors
 from glimpse.key_limits import KeyLimits
 from glimpse.keys import KeyRing
 
@@ -50,6 +50,7 @@ def install(app: FastAPI, access: AccessOptions, aliases: tuple[str, ...]) -> No
     app.add_middleware(CORSMiddleware, **cors(access.origins))
     app.add_middleware(OriginMiddleware, access.origins)
     app.add_middleware(HostMiddleware, access.hosts)
+    app.add_middleware(OnceMiddleware)
     # fal's clients ask a third host for tokens, which people map to /rest or to the root.
     for prefix in ("", "/rest"):
         app.include_router(tokens.router(prefix, ring, aliases))

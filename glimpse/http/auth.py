@@ -5,24 +5,28 @@ the lease of a session is held for as long as its door runs. Doors find a `Calle
 `request.state.caller` or `websocket.state.caller`, and have nothing else to do.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from glimpse import logs
 from glimpse.errors import GlimpseError, Unauthorized
 from glimpse.http import tokens
 from glimpse.http.errors import refuse
 from glimpse.http.leases import Leases
-from glimpse.http.paths import path_in_app
+from glimpse.http.paths import HEALTH, path_in_app
 from glimpse.key_limits import Kind
 from glimpse.keys import Key, KeyRing
+
+logger = logging.getLogger(__name__)
 
 TOKEN_PARAMETER = "fal_jwt_token"
 # What anybody may read: whether the server is up, what its API is, and the page. The page has no
 # pictures without a key.
-PUBLIC = frozenset({"/", "/health", "/openapi.json", "/docs", "/docs/oauth2-redirect"})
+PUBLIC = frozenset({"/", HEALTH, "/openapi.json", "/docs", "/docs/oauth2-redirect"})
 PUBLIC_FILES = "/docs/static/"
 
 
@@ -43,6 +47,7 @@ class AuthMiddleware:
         self._keys = keys
         self._leases = leases
         self._aliases = aliases
+        self._failures = logs.Seldom(logger)
         self._public = PUBLIC | {f"/{alias}" for alias in aliases}
         self._streams = {"/stream", *(f"/{alias}/stream" for alias in aliases)}
 
@@ -60,11 +65,15 @@ class AuthMiddleware:
             kind = _counted_as(scope)
             lease = None if kind is None else await self._leases.take(key, kind)
         except GlimpseError as refusal:
+            if isinstance(refusal, Unauthorized):
+                address = (scope.get("client") or ("an unknown address",))[0]
+                self._failures.warn(f"authentication failed, from {address}")
             await refuse(refusal, scope, receive, send)
             return
         state["caller"] = Caller(key)
         try:
-            await self._app(scope, receive, send)
+            with logs.of_key(key.name):
+                await self._app(scope, receive, send)
         finally:
             if lease is not None:
                 self._leases.release(lease)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glimpse.errors import Forbidden, WrongHost
+from glimpse.errors import BadRequest, Forbidden, WrongHost
 from glimpse.http.errors import refuse
 from glimpse.http.request_id import HEADER, INCOMING_HEADER
 
@@ -16,6 +16,26 @@ ANY = "*"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PREFLIGHT_MAX_AGE_S = 7200  # Chromium keeps no answer to a preflight for longer
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class OnceMiddleware:
+    """Refuses a header that decides who may come in and comes twice: a proxy in front may have
+    looked at the other one."""
+
+    NAMES = ("authorization", "host", "origin")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            headers = Headers(scope=scope)
+            for name in self.NAMES:
+                if len(headers.getlist(name)) > 1:
+                    refusal = BadRequest(f"The header {name} came more than once; send it once.")
+                    await refuse(refusal, scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
 
 
 class HostMiddleware:

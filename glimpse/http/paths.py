@@ -2,6 +2,8 @@
 
 from starlette.types import Scope
 
+HEALTH = "/health"
+
 
 def path_in_app(scope: Scope) -> str:
     """Without the prefix that the application is served under."""

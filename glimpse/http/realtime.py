@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from glimpse import logs
 from glimpse.errors import (
     GlimpseError,
     InvalidRequest,
@@ -129,10 +130,11 @@ class _Door:
 
     async def serve(self) -> None:
         await self._websocket.accept()
+        logger.info("a session begins, key %s", logs.key())
         try:
             await self._session()
         except WebSocketDisconnect:
-            return
+            logger.info("a session ends: its client left, key %s", logs.key())
         except _Ended as ended:
             await self._end(ended)
         except Exception:
@@ -141,7 +143,7 @@ class _Door:
             await self._end(_Ended("INTERNAL_ERROR", reason, INTERNAL_ERROR))
 
     async def _end(self, ended: _Ended) -> None:
-        logger.info("a session ends: %s", ended.error)
+        logger.info("a session ends: %s, key %s", ended.error, logs.key())
         if ended.close_code != NORMAL:
             self._count_refusal(ended.error.lower())
         try:

@@ -5,11 +5,13 @@ import re
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glimpse.request import REQUEST_ID, new_request_id
+from glimpse.request import new_request_id
 
 HEADER = "x-fal-request-id"
 # Serve's own. With it Serve's log lines and ours have the same id, unless the body has another.
 INCOMING_HEADER = "x-request-id"
+# Of an id that a client or a proxy in front has made. It goes into log lines, Serve's too.
+INCOMING_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 
 
 class RequestIdMiddleware:
@@ -26,7 +28,7 @@ class RequestIdMiddleware:
             return
         state = scope.setdefault("state", {})
         incoming = Headers(scope=scope).get(INCOMING_HEADER, "")
-        state["request_id"] = incoming if re.fullmatch(REQUEST_ID, incoming) else new_request_id()
+        state["request_id"] = incoming if INCOMING_ID.fullmatch(incoming) else new_request_id()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

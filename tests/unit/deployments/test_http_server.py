@@ -1,16 +1,24 @@
 """`deployments.http_server`: what Serve's HTTP server is given before it listens."""
 
 import logging
+import re
 
 import pytest
+from ray.serve._private import constants
 from ray.serve._private.http_util import validate_http_proxy_callback_return
 from ray.serve._private.utils import call_function_from_import_path
 from uvicorn import Config
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 
 from config.settings import ROOT
-from deployments.http_server import CALLBACK, VARIABLE, warn_if_unbounded
+from deployments.http_server import (
+    CALLBACK,
+    RESERVED_HEADERS,
+    VARIABLE,
+    warn_if_unbounded,
+)
 from glimpse.http.connections import BoundedHTTP, BoundedWebSocket
+from glimpse.http.front import Front
 from glimpse.http.pacing import Paced
 from tests.variables import variables
 
@@ -19,7 +27,7 @@ def test_serve_gets_what_bounds_its_server(monkeypatch: pytest.MonkeyPatch) -> N
     for protocols in (HTTP_PROTOCOLS, WS_PROTOCOLS):
         monkeypatch.setitem(protocols, "auto", protocols["auto"])  # put back afterwards
     middlewares = validate_http_proxy_callback_return(call_function_from_import_path(CALLBACK))
-    assert [middleware.cls for middleware in middlewares] == [Paced]
+    assert [middleware.cls for middleware in middlewares] == [Paced, Front]
     config = Config(lambda: None, factory=True, log_config=None)  # as Serve makes it
     config.load()
     assert config.http_protocol_class is BoundedHTTP
@@ -43,3 +51,13 @@ def test_an_ingress_warns_where_it_is_not(
     with caplog.at_level(logging.WARNING):
         warn_if_unbounded()
     assert caplog.text.count(f"set {VARIABLE}={CALLBACK}") == warnings
+
+
+def test_what_serve_reads_from_headers_is_reserved() -> None:
+    """As its source names them; one that a new version adds has to be looked at."""
+    found = {
+        str(value)
+        for name, value in vars(constants).items()
+        if re.fullmatch(r"SERVE_(\w+_)?(HEADER|HEADER_PREFIX|MODEL_ID|SESSION_ID)", name)
+    }
+    assert found == {"x-request-id", *(name.removesuffix("*") for name in RESERVED_HEADERS)}

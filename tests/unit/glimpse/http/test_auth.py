@@ -129,6 +129,44 @@ async def test_anything_else_does_not(header: str) -> None:
     assert KEY[:8] not in answer.text
 
 
+async def test_failed_authentication_is_counted_and_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    guarded = Guarded()
+    wrong = {"authorization": "Key glimpse_wrong"}
+    for headers in ({}, wrong, wrong):
+        await guarded.ask("POST", "/", json=INPUT, headers=headers)
+        assert not await opens(guarded.server.app, "/door", "fal_jwt_token=a", headers)
+    assert guarded.server.meter.of("refused") == ["unauthorized"] * 6
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["authentication failed, from 127.0.0.1"]
+    assert "glimpse_wrong" not in caplog.text
+
+
+async def test_log_lines_name_the_key_of_a_picture_and_of_a_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    guarded = Guarded()
+    with caplog.at_level("INFO", "glimpse"):
+        await guarded.ask("POST", "/", json=INPUT, headers=AUTHORIZED)
+        other = {"authorization": f"Bearer {OTHER}"}
+        await guarded.ask("POST", "/stream", json=INPUT, headers=other)
+        query = f"fal_jwt_token={await guarded.token('miniature')}"
+        async with Socket(guarded.server.app, "/realtime", query) as socket:
+            socket.send({"prompt": "a lighthouse"})
+            assert (await socket.receive())["type"] == "final"
+        await Server().ask("POST", "/", json=INPUT)
+    accepted = [line for line in caplog.messages if line.startswith("accepted")]
+    assert [line.rsplit(", ", 1)[1] for line in accepted] == ["key web", "key other", "key web"] + [
+        "key -"
+    ]
+    assert [line for line in caplog.messages if "session" in line] == [
+        "a session begins, key web",
+        "a session ends: its client left, key web",
+    ]
+    assert KEY not in caplog.text and OTHER not in caplog.text
+
+
 async def test_a_key_that_is_taken_away_is_refused_at_once_and_so_are_its_tokens() -> None:
     guarded = Guarded()
     token = await guarded.token("miniature")

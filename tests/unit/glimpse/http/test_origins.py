@@ -6,7 +6,7 @@ from config.settings import LOOPBACK_NAMES, LOOPBACK_ORIGINS
 from glimpse.http.access import AccessOptions
 from glimpse.http.origins import pattern
 from tests.unit.glimpse.http.asgi import INPUT, Server
-from tests.unit.glimpse.http.test_auth import AUTHORIZED, Guarded
+from tests.unit.glimpse.http.test_auth import AUTHORIZED, KEY, Guarded
 from tests.unit.glimpse.http.websocket import opens
 
 PAGE = "https://pictures.example"
@@ -47,6 +47,22 @@ async def test_other_names_are_not_by_any_route(host: str) -> None:
         assert answer.headers["x-fal-request-id"]
     assert not await opens(server.app, "/door", headers={"host": host})
     assert server.stages.denoiser.jobs == []
+
+
+@pytest.mark.parametrize("name", ["authorization", "host", "origin"])
+@pytest.mark.parametrize("same", [True, False])
+async def test_what_decides_who_may_come_in_comes_once(name: str, same: bool) -> None:
+    value = {"authorization": f"Key {KEY}", "host": "test", "origin": "http://test"}[name]
+    # httpx adds a Host of its own, which the list has, too.
+    others = [] if name == "host" else [("host", "test")]
+    headers = [*others, (name, value), (name, value if same else "other")]
+    guarded = Guarded()
+    for path in ("/", "/health", "/stream", "/nothing"):
+        answer = await guarded.ask("POST", path, json=INPUT, headers=headers)
+        assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
+        assert name in answer.json()["message"] and KEY not in answer.text
+    assert not await opens(guarded.server.app, "/door", headers=headers)
+    assert guarded.callers == [] and guarded.server.stages.denoiser.jobs == []
 
 
 async def test_a_request_without_a_name_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -23,8 +23,12 @@ class Socket:
         app: FastAPI,
         path: str,
         query: str = "",
-        headers: Mapping[str, str] = NAMED,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] = NAMED,
+        *,
+        says_why: bool = False,
     ) -> None:
+        """`says_why`: the server can answer in place of a WebSocket, as uvicorn does."""
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
         self._app = app
         self._to_app: asyncio.Queue[Message] = asyncio.Queue()
         self._from_app: asyncio.Queue[Message] = asyncio.Queue()
@@ -39,10 +43,11 @@ class Socket:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "headers": [(name.encode(), value.encode()) for name, value in pairs],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
             "subprotocols": [],
+            **({"extensions": {"websocket.http.response": {}}} if says_why else {}),
         }
 
     async def __aenter__(self) -> "Socket":
@@ -120,7 +125,10 @@ class Socket:
 
 
 async def opens(
-    app: FastAPI, path: str, query: str = "", headers: Mapping[str, str] = NAMED
+    app: FastAPI,
+    path: str,
+    query: str = "",
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = NAMED,
 ) -> bool:
     """Whether a WebSocket may come in; it leaves at once."""
     async with Socket(app, path, query, headers) as socket:
