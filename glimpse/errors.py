@@ -119,6 +119,18 @@ class UnsupportedMediaType(GlimpseError):
     fault = "client"
 
 
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is compressed, or encoded otherwise."""
+
+
+class UnsupportedTransfer(GlimpseError):
+    """The body is sent in another way than whole or in chunks."""
+
+    code = "unsupported_transfer"
+    status = 501
+    fault = "client"
+
+
 class WrongHost(GlimpseError):
     """The request is meant for another server than this one, by its `Host`."""
 

@@ -8,17 +8,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Path
 from fastapi_offline import FastAPIOffline
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from glimpse.errors import NotFound
-from glimpse.http import access, errors, generate, openai, realtime
+from glimpse.http import access, errors, generate, health, openai, realtime
 from glimpse.http.access import AccessOptions
+from glimpse.http.head import HeadMiddleware
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.request_id import RequestIdMiddleware
 from glimpse.http.service import Service
 from glimpse.meter import Meter
-
-HEALTH_TIMEOUT_S = 2.0
+from glimpse.protocols.openai import hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
     app.state.meter = options.meter
     errors.install(app)
     access.install(app, options.access, options.aliases)
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestIdMiddleware)
     # Before the applications, whose paths, /{owner}/{alias}, its own look like.
     app.include_router(
@@ -70,7 +71,7 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
         app.include_router(
             realtime.router(prefix, service, options.realtime), dependencies=dependencies
         )
-    app.include_router(_health(service, options.version))
+    app.include_router(health.router(service, options.version))
     return app
 
 
@@ -87,22 +88,6 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         await asyncio.wait(tasks)
 
     return lifespan
-
-
-def _health(service: Service, version: str) -> APIRouter:
-    routes = APIRouter(tags=["operate"])
-
-    @routes.get("/health", responses={503: {}, **errors.documented(403, 421, 500)})
-    async def health() -> Response:
-        """200 when every stage answers, else 503."""
-        stages = await service.health(HEALTH_TIMEOUT_S)
-        ready = service.ready and all(stages.values())
-        status = "ready" if ready else "unavailable" if service.ready else "starting"
-        return JSONResponse(
-            {"status": status, "version": version, "stages": stages}, 200 if ready else 503
-        )
-
-    return routes
 
 
 def _page(prefix: str, html: str) -> APIRouter:
@@ -123,6 +108,7 @@ def _known_alias(aliases: tuple[str, ...]) -> Callable[[str, str], None]:
         alias: Annotated[str, Path(json_schema_extra={"enum": sorted(set(names))})],
     ) -> None:
         if f"{owner}/{alias}" not in aliases:
-            raise NotFound(f"No such application; this server has {', '.join(aliases)}.")
+            known = f"No such application; this server has {', '.join(aliases)}."
+            raise NotFound(known + hint(f"/{owner}/{alias}"))
 
     return check

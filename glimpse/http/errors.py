@@ -10,14 +10,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from glimpse.errors import GlimpseError, MethodNotAllowed, NotFound, Unauthorized
+from glimpse.errors import (
+    GlimpseError,
+    MethodNotAllowed,
+    NotFound,
+    Unauthorized,
+    UnsupportedEncoding,
+)
 from glimpse.http.leaving import CLIENT_CLOSED_REQUEST, ClientGone
 from glimpse.http.request_id import HEADER
 from glimpse.meter import Meter
 from glimpse.protocols import openai
 
 ANYWHERE = (401, 403, 421, 500, 503)
-OF_A_BODY = (413, 415, 429)
+OF_A_BODY = (413, 415, 429, 501)
+# An answer in place of a WebSocket (https://asgi.readthedocs.io/en/latest/extensions.html).
+DENIAL_RESPONSE = "websocket.http.response"
 
 
 TEXT = {"type": "string"}
@@ -95,18 +103,22 @@ def _told(path: str, error: GlimpseError) -> tuple[str, int, dict[str, str]]:
         # client the other.
         status = error.status
         fields = {"detail": error.detail, "message": error.message, "error_type": error.code}
-    headers = {}
+    headers = {"cache-control": "no-store"}  # a cache may keep a 404 or a 405 otherwise
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
+    if isinstance(error, UnsupportedEncoding):
+        headers["accept-encoding"] = "identity"
     return json.dumps(fields), status, headers
 
 
 async def refuse(error: GlimpseError, scope: Scope, receive: Receive, send: Send) -> None:
     """The answer of a middleware. A WebSocket is closed before it is accepted, which servers tell
-    the client as HTTP 403."""
-    if scope["type"] == "websocket":
+    the client as HTTP 403; only that nothing is there is said, where the server can."""
+    if scope["type"] == "websocket" and not (
+        isinstance(error, NotFound) and DENIAL_RESPONSE in scope.get("extensions", {})
+    ):
         count_refusal(scope, error.code)
         await send({"type": "websocket.close", "code": 1008, "reason": ""})
     else:
@@ -124,11 +136,13 @@ def install(app: FastAPI) -> None:
     async def routing(request: Request, error: Any) -> Response:
         path = request.url.path
         if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "")
+            allowed = _allowed(error)
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers={"allow": allowed})
             message = (
                 f"{request.method[:20]} is not served here; use {allowed or 'another method'}."
             )
-            return _refusal(path, MethodNotAllowed(message), error.headers)
+            return _refusal(path, MethodNotAllowed(message), {"allow": allowed})
         if error.status_code == 404:
             return _refusal(path, _nothing_at(path))
         code = "http_error"
@@ -166,5 +180,11 @@ class _Nowhere:
             await self._otherwise(scope, receive, send)
 
 
+def _allowed(error: HTTPException) -> str:
+    methods = (error.headers or {}).get("Allow", "").split(", ")
+    return ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
+
+
 def _nothing_at(path: str) -> NotFound:
-    return NotFound(f"There is nothing at {path[:100]}; GET /docs lists what there is.")
+    message = f"There is nothing at {path[:100]}; GET /docs lists what there is."
+    return NotFound(message + openai.hint(path))

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glimpse.errors import BadRequest, Forbidden, WrongHost
 from glimpse.http.errors import refuse
+from glimpse.http.paths import HEALTH, path_in_app
 from glimpse.http.request_id import HEADER, INCOMING_HEADER
 
 ANY = "*"
@@ -40,7 +41,8 @@ class OnceMiddleware:
 
 class HostMiddleware:
     """Refuses a `Host` that is not ours, so that a page whose name was made to point at this
-    machine (DNS rebinding) cannot use the server through its visitor's browser.
+    machine (DNS rebinding) cannot use the server through its visitor's browser. The server's health
+    is told under any name, because load balancers and kubelets ask by address.
 
     Not Starlette's `TrustedHostMiddleware`, whose answer is plain text; ours has one shape.
     """
@@ -52,6 +54,9 @@ class HostMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._any or _host(scope) in self._names:
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] == "http" and path_in_app(scope) == HEALTH:
             await self._app(scope, receive, send)
             return
         message = "The server does not answer to this name; access.allowed_hosts has those it does."

@@ -58,21 +58,19 @@ class Service:
         await asyncio.gather(self._pictures.keep(), self._sessions.keep())
 
     async def health(self, timeout_s: float) -> dict[str, bool]:
-        """Whether each stage answers. One that takes its time while there is work is busy, not
-        gone."""
+        """Whether each stage answers within that time. One that has a replica and takes longer
+        while there is work is busy, not gone; an open session is work."""
         named = self._named_stages()
 
         async def answers(name: str, stage: Stage) -> bool:
+            present = False
             try:
                 async with asyncio.timeout(timeout_s):
                     await stage.present()
-            except TimeoutError:
-                return False
-            try:
-                async with asyncio.timeout(timeout_s):
+                    present = True
                     return await self._answers(name, stage)
             except TimeoutError:
-                return self._pictures.used > 0
+                return present and self._pictures.used + self._sessions.used > 0
 
         answered = await asyncio.gather(*(answers(*item) for item in named.items()))
         return dict(zip(named, answered, strict=True))

@@ -30,6 +30,8 @@ from glimpse.request import (
 Operation = Literal["image_generation", "image_edit"]
 
 PATHS = ("/v1/images", "/v1/models")
+# What its clients put behind their `base_url`.
+ENDING = re.compile(r"/(images/(generations|edits|variations)|models)/?$")
 
 # Fields of OpenAI's own that mean nothing here, and change nothing that a client would miss.
 IGNORED_FIELDS = frozenset(
@@ -321,6 +323,14 @@ def models_json(models: Collection[str], created: int) -> dict[str, Any]:
 def speaks(path: str) -> bool:
     """Whether what is at a path is answered in OpenAI's words, errors too."""
     return any(path == root or path.startswith(f"{root}/") for root in PATHS)
+
+
+def hint(path: str) -> str:
+    """For a path where nothing is, if a client of OpenAI's was given a wrong `base_url`."""
+    ending = ENDING.search(path)
+    if ending is None or speaks(path):
+        return ""
+    return f" The OpenAI images API has /v1/{ending[1]}: base_url ends with /v1."
 
 
 def status(error: GlimpseError) -> int:

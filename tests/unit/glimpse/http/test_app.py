@@ -1,6 +1,7 @@
 """`glimpse.http.app`: routes, names, health, and how every failure is told."""
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from glimpse.errors import StageLost
 from tests.fakes import until
 from tests.unit.glimpse.http.asgi import INPUT, Server
+from tests.unit.glimpse.http.test_auth import AUTHORIZED, Guarded
+from tests.unit.glimpse.http.websocket import Socket, opens
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,62 @@ async def test_a_wrong_method_is_a_405_that_says_the_right_one(
     assert answer.headers["allow"] == allowed
     assert answer.json()["error_type"] == "method_not_allowed"
     assert f"use {allowed}" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "leads_to"),
+    [
+        ("/images/generations", "/v1/images/generations"),
+        ("/images/edits", "/v1/images/edits"),
+        ("/images/edits/", "/v1/images/edits"),
+        ("/images/variations", "/v1/images/variations"),
+        ("/models", "/v1/models"),
+        ("/v1/v1/images/generations", "/v1/images/generations"),
+        ("/glimpse/miniature/images/generations", "/v1/images/generations"),
+        ("/glimpse/miniature/v1/models", "/v1/models"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_wrong_address_of_the_openai_api_is_put_right(
+    method: str, path: str, leads_to: str
+) -> None:
+    answer = await Server().ask(method, path, json=INPUT)
+    assert answer.status_code == 404
+    assert f"The OpenAI images API has {leads_to}: base_url" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/images", "/nobody/nothing", "/v1/models/"])
+async def test_no_other_address_is_taken_for_one(path: str) -> None:
+    assert "OpenAI" not in (await Server().ask("POST", path)).text
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/ws/", "/glimpse/nothing/ws", "/stream", "/"])
+async def test_a_websocket_to_a_wrong_path_is_a_404_where_the_server_can_say_so(path: str) -> None:
+    server = Server()
+    async with Socket(server.app, path, says_why=True) as socket:
+        assert socket.opened["type"] == "websocket.http.response.start"
+        assert socket.opened["status"] == 404
+        body = await socket._next()
+        assert json.loads(body["body"])["error_type"] == "not_found"
+    assert server.meter.calls == [("refused", "not_found")]
+    assert not await opens(server.app, path)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/realtime"])
+async def test_without_a_key_that_is_due_it_is_refused_like_any(path: str) -> None:
+    guarded = Guarded()
+    async with Socket(guarded.server.app, path, says_why=True) as socket:
+        assert socket.opened["type"] == "websocket.close"
+    headers = {**AUTHORIZED, "host": "test"}
+    async with Socket(guarded.server.app, "/nothing", headers=headers, says_why=True) as socket:
+        assert socket.opened["status"] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nothing"), ("GET", "/stream"), ("POST", "/nobody/nothing")]
+)
+async def test_no_cache_keeps_an_error(method: str, path: str) -> None:
+    assert (await Server().ask(method, path)).headers["cache-control"] == "no-store"
 
 
 async def test_an_error_of_the_server_tells_nothing_of_itself_but_whose_request_it_was() -> None:

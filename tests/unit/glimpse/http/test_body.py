@@ -15,7 +15,7 @@ LIMIT = 1000  # of the server in asgi.py
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "is not valid JSON"),
+        (b"", 'body: is empty; send a JSON object, such as {"prompt"'),
         (b"{", "is not valid JSON"),
         (b"prompt=x", "is not valid JSON"),
         (b'{"prompt": "x", "guidance_scale": NaN}', "NaN and Infinity are not either"),
@@ -107,6 +107,52 @@ async def test_a_senseless_content_length_breaks_nothing(announced: str) -> None
 
 EDITS = "/v1/images/edits"
 FORM = {"content-type": "multipart/form-data; boundary=b"}
+EVERY_BODY = ["/", "/stream", "/glimpse/other/stream", "/v1/images/generations", EDITS, "/tokens/"]
+
+
+@pytest.mark.parametrize("path", EVERY_BODY)
+@pytest.mark.parametrize("headers", [{}, JSON, FORM, {"content-length": "0"}])
+async def test_a_body_that_is_empty_is_called_so(path: str, headers: dict[str, str]) -> None:
+    answer = await Server().ask("POST", path, headers=headers)
+    kind = FORM if path == EDITS else JSON
+    if headers in (JSON, FORM) and headers != kind:
+        assert answer.status_code == 415
+    else:
+        assert answer.status_code == (400 if path.startswith("/v1") else 422)
+        assert "body: is empty; send a" in answer.text
+
+
+@pytest.mark.parametrize("path", EVERY_BODY)
+@pytest.mark.parametrize(
+    "encoding", ["gzip", "GZip", "br", "deflate", "zstd", "aws-chunked", "identity, gzip", "utf-8"]
+)
+async def test_a_body_that_is_encoded_is_a_415_that_says_so(path: str, encoding: str) -> None:
+    body, kind = (END, FORM) if path == EDITS else (json.dumps(INPUT).encode(), JSON)
+    headers = {**kind, "content-encoding": encoding}
+    answer = await Server().ask("POST", path, content=body, headers=headers)
+    assert answer.status_code == 415
+    assert "Content-Encoding" in answer.text and "gzip" not in answer.text
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("encoding", ["identity", "", "Identity, identity"])
+async def test_a_body_may_say_that_it_is_as_it_is(encoding: str) -> None:
+    headers = {**JSON, "content-encoding": encoding}
+    answer = await Server().ask("POST", "/", content=json.dumps(INPUT), headers=headers)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "deflate", "chunked, GZIP"])
+async def test_a_transfer_coding_that_is_not_known_is_a_501(coding: str) -> None:
+    headers = {**JSON, "transfer-encoding": coding}
+    exchange = await Exchange(Server().app, "/", b"\x1f\x8b", headers=headers).ended()
+    assert exchange.status == 501
+    assert "whole or chunked" in json.loads(exchange.body)["message"]
+
+
+async def test_a_byte_order_mark_is_no_mistake() -> None:
+    body = "\ufeff".encode() + json.dumps(INPUT).encode()
+    assert (await Server().ask("POST", "/", content=body, headers=JSON)).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", ""])

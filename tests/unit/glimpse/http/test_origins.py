@@ -41,12 +41,21 @@ async def test_our_own_names_are_answered_to(host: str) -> None:
 )
 async def test_other_names_are_not_by_any_route(host: str) -> None:
     server = local()
-    for method, path in (("POST", "/"), ("GET", "/"), ("GET", "/health"), ("OPTIONS", "/")):
+    for method, path in (("POST", "/"), ("GET", "/"), ("GET", "/healthy"), ("OPTIONS", "/")):
         answer = await server.ask(method, path, headers={"host": host})
         assert (answer.status_code, answer.json()["error_type"]) == (421, "wrong_host")
         assert answer.headers["x-fal-request-id"]
     assert not await opens(server.app, "/door", headers={"host": host})
     assert server.stages.denoiser.jobs == []
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7:8000", "rebound.example", "[::1", ""])
+async def test_health_is_told_by_any_name(host: str) -> None:
+    """A kubelet and a load balancer send the pod's address."""
+    for server in (local(), Server(access=AccessOptions(("a.example",), (), None))):
+        for method in ("GET", "HEAD"):
+            answer = await server.ask(method, "/health", headers={"host": host})
+            assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("name", ["authorization", "host", "origin"])
