@@ -18,6 +18,7 @@ from glimpse.http import tokens
 from glimpse.http.errors import refuse
 from glimpse.http.leases import Leases
 from glimpse.http.paths import HEALTH, path_in_app
+from glimpse.http.seldom import Seldom
 from glimpse.key_limits import Kind
 from glimpse.keys import Key, KeyRing
 
@@ -47,7 +48,7 @@ class AuthMiddleware:
         self._keys = keys
         self._leases = leases
         self._aliases = aliases
-        self._failures = logs.Seldom(logger)
+        self._failures = Seldom(logger)
         self._public = PUBLIC | {f"/{alias}" for alias in aliases}
         self._streams = {"/stream", *(f"/{alias}/stream" for alias in aliases)}
 
