@@ -2,18 +2,22 @@
 
 import asyncio
 import fcntl
+import logging
 import socket
 import struct
 import termios
 from http import HTTPStatus
 from time import thread_time
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+from glimpse.http.crowd import Crowd, Standing
 from glimpse.http.http1 import HTTP1, Malformed, refusal
+from glimpse.http.seldom import Seldom
 
 READING_SHARE = 0.25  # of the time, where a client sends as fast as it can
 LONG_S = 0.001  # of CPU time, after which there is a rest
@@ -22,6 +26,9 @@ SLOWEST_BYTES = 64 * 2**10  # that it has to have read by then, or all there is
 OPEN_LOOKS, CLOSED_LOOKS = 6, 2  # in vain; then it is cut off
 HEAD_BYTES = 64 * 2**10
 MOST_WAITING = 16
+HEAD_S = 10.0
+BODY_S = 30.0
+MOST_CONNECTIONS = 1000
 UNREAD_BYTES = 16 * 2**20
 READ_BYTES = 1024  # that each read counts besides, as do the objects that are made of it
 MOST_PIECES = 4096
@@ -59,6 +66,11 @@ class Gate:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    @property
+    def held(self) -> bool:
+        """Whether the client is not being read, so that nothing can come from it."""
+        return bool(self._held_for)
 
     def hold(self, reason: str) -> None:
         if not self._held_for and not self._transport.is_closing():
@@ -99,6 +111,10 @@ class Bounded(asyncio.Protocol):
     more than a tenth of a second, and would leave nobody else a turn.
     """
 
+    crowd: ClassVar[Crowd[Gate]] = Crowd(MOST_CONNECTIONS)
+    """The connections of this process. `deployments.http_server` puts another in its place."""
+    full: ClassVar[Seldom] = Seldom(logging.getLogger(__name__))
+
     loop: asyncio.AbstractEventLoop
     gate: Gate
     _took_s = 0.0
@@ -108,6 +124,9 @@ class Bounded(asyncio.Protocol):
             transport = cast(Any, Gate(cast(asyncio.Transport, transport), self.loop))
         self.gate = cast(Any, transport)
         super().connection_made(transport)
+
+    def stands(self, standing: Standing) -> None:
+        self.crowd.stands(self.gate, standing)
 
     def data_received(self, data: bytes) -> None:
         began = thread_time()
@@ -122,34 +141,80 @@ class Bounded(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.gate.lost()
+        self.crowd.leave(self.gate)
 
 
 class BoundedHTTP(Bounded, HTTP1):
     """A request's head has `HEAD_BYTES`, and what a read has more; so have the trailers of a body
     in chunks. At most `MOST_WAITING` requests wait for an answer to the one before them.
+
+    A head has to be there `HEAD_S` after the connection is made, or after its first byte where it
+    is not the first. Of a body there has to be more every `BODY_S`.
     """
 
     _read_bytes = 0
     _head_bytes: int | None = None  # so far, of one that is not complete
+    _awaited: str | None = "head"  # or "body": what the client is to send next
+    _head_began = False
+    _heard_at = 0.0
+    _timer: asyncio.TimerHandle | None = None
+    _was_served = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = self.client[0] if self.client else None
+        leaving = self.crowd.enter(self.gate, peer)
+        if leaving is not None:
+            self.full.warn("connections run out; one that nobody needs is closed for each new one")
+        if leaving is self.gate:
+            message = "The server has no connection left; please try again in a moment."
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", message, b"retry-after: 1")
+            return
+        if leaving is not None:
+            leaving.abort()
+        self._wait(HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._read_bytes = len(data)
+        self._heard_at = self.loop.time()
+        self._awaited = self._awaited or "head"  # line ends that come before one are part of it
         super().data_received(data)
-        if self._head_bytes is None or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._awaited is not None and self._timer is None:
+            self._wait(HEAD_S if self._awaited == "head" else BODY_S)
+        if self._head_bytes is None:
             return
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES:
             self.send_400_response(f"The path and headers may have {HEAD_BYTES} bytes.")
+
+    def handle_websocket_upgrade(self) -> None:
+        self._wait_no_more()
+        self.stands(Standing.BUSY)
+        super().handle_websocket_upgrade()
+
+    # What the parser calls.
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_WAITING:
             raise Malformed(f"At most {MOST_WAITING} requests may wait on a connection.")
         super().on_message_begin()
         self._head_begins()
+        self._awaited, self._head_began = "head", True
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._head_bytes = None
+        self._wait_no_more()
+        self._awaited, self._head_began = "body", False
+        if not self.comes_again and not self.opens_websocket:
+            self.stands(Standing.BUSY)
+            self.cycle.send = _Watched(self, self.cycle).send  # type: ignore[method-assign]
 
     def on_chunk_header(self) -> None:
         self._head_begins()  # of trailers, unless there is a body after all
@@ -161,9 +226,84 @@ class BoundedHTTP(Bounded, HTTP1):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._head_bytes = None
+        self._wait_no_more()
+        self._awaited = None
 
     def _head_begins(self) -> None:
         self._head_bytes = -self._read_bytes  # what was read before it is none of it
+
+    # Where a connection stands.
+
+    def answer_begins(self, status: int, method: str) -> None:
+        """Whoever has had something made may use the server. Reading its pages is no proof."""
+        if status < 400 and method not in ("GET", "HEAD", "OPTIONS"):
+            self._was_served = True
+        if not self._was_served:
+            self.stands(Standing.STRANGER)
+
+    def on_response_complete(self) -> None:
+        waits = bool(self.pipeline)
+        super().on_response_complete()
+        if not waits:
+            self.stands(Standing.IDLE if self._was_served else Standing.STRANGER)
+
+    # How long a client may take.
+
+    def _wait(self, seconds: float) -> None:
+        self._timer = self.loop.call_later(seconds, self._waited)
+
+    def _wait_no_more(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _waited(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if self._awaited == "head" and answering:
+            self._wait(HEAD_S)  # the next request can wait
+        elif self._awaited == "head":
+            self._give_up(f"The head of a request has to come within {HEAD_S:g} seconds.")
+        elif self._awaited == "body":
+            self._waited_for_body()
+
+    def _waited_for_body(self) -> None:
+        if self.gate.held:
+            self._heard_at = self.loop.time()  # it may send, but we do not read
+        left_s = self._heard_at + BODY_S - self.loop.time()
+        if left_s > 0:
+            self._wait(left_s)
+        else:
+            self._give_up(f"No more of the body has come for {BODY_S:g} seconds.")
+
+    def _give_up(self, message: str) -> None:
+        """A browser that connects in advance, and then has nothing to ask, takes no answer."""
+        silent = self._awaited == "head" and not self._head_began
+        begun = self._awaited == "body" and self.cycle.response_started
+        if silent or begun:
+            self.transport.close()
+        else:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", message)
+
+    def _refuse(self, status: HTTPStatus, code: str, message: str, *headers: bytes) -> None:
+        self.transport.write(refusal(status, code, message, *headers))
+        self.transport.close()
+
+
+class _Watched:
+    """An answer, as far as it says where its connection stands."""
+
+    def __init__(self, connection: BoundedHTTP, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._method = cycle.scope["method"]
+        self._send = cycle.send
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._connection.answer_begins(message["status"], self._method)
+        await self._send(message)
 
 
 class BoundedWebSocket(Bounded, WebSocketsSansIOProtocol):

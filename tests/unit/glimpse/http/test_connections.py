@@ -1,6 +1,7 @@
 """`glimpse.http.connections`: what one of them can take of the process that serves all."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -9,8 +10,6 @@ from typing import Any, cast
 import pytest
 import uvloop
 from starlette.types import Message, Receive, Scope, Send
-from uvicorn import Config
-from uvicorn.server import ServerState
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
@@ -19,10 +18,13 @@ from websockets.uri import parse_uri
 
 from glimpse.http import connections
 from glimpse.http.connections import (
+    BODY_S,
     CLOSED_LOOKS,
     HEAD_BYTES,
+    HEAD_S,
     LONG_S,
     LOOK_S,
+    MOST_CONNECTIONS,
     MOST_PIECES,
     MOST_WAITING,
     OPEN_LOOKS,
@@ -30,58 +32,29 @@ from glimpse.http.connections import (
     READING_SHARE,
     SLOWEST_BYTES,
     UNREAD_BYTES,
-    BoundedHTTP,
+    Bounded,
     BoundedWebSocket,
     Gate,
 )
+from glimpse.http.crowd import Crowd
+from glimpse.http.seldom import Seldom
+from tests.unit.glimpse.http.wire import Answer, Wire, chunks, connected, echo, settled
 
 SENT_BYTES = 64 * 2**20
-
-
-class Wire(asyncio.Transport):
-    """A client's end: it keeps what is written, and knows whether it is read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.protocol: Any = None
-        self.written = bytearray()
-        self.sending = (0, 0)  # confirmed, unsent
-        self.read = True
-        self.closed = False
-        self.aborted = False
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        assert self.read and not self.closed
-        self.read = False
-
-    def resume_reading(self) -> None:
-        assert not self.read and not self.closed
-        self.read = True
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.aborted = True
 
 
 @dataclass
 class Timer:
     seconds: float
     call: Callable[[], object]
+    what: str
     cancelled: bool = False
 
     def cancel(self) -> None:
         self.cancelled = True
+
+    def waits_for(self, seconds: float) -> bool:
+        return self.what == "_waited" and self.seconds == seconds
 
 
 class Timers:
@@ -89,25 +62,36 @@ class Timers:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reading_takes_s = 0.0
+        self.now = 0.0  # on the loop's clock
         self._now = 0.0
         self._set: list[Timer] = []
         monkeypatch.setattr(connections, "thread_time", self._thread_time)
         monkeypatch.setattr(connections, "sending", lambda transport: transport.sending)
         monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._call_later)
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: self.now)
+        monkeypatch.setattr(Bounded, "crowd", Crowd[Gate](MOST_CONNECTIONS))
+
+    def waiting(self, seconds: float) -> list[Timer]:
+        """For the client to send something."""
+        return [each for each in self._set if not each.cancelled and each.waits_for(seconds)]
+
+    def pass_s(self, seconds: float) -> None:
+        """What the client was given so long for is due."""
+        self._go_off(lambda timer: timer.waits_for(seconds))
 
     def go_off(self) -> list[float]:
         """After how many seconds each would have, but those that look whether the client reads."""
-        return self._go_off(lambda seconds: seconds != LOOK_S)
+        return self._go_off(lambda timer: timer.what != "_look")
 
     def look(self) -> None:
-        assert self._go_off(lambda seconds: seconds == LOOK_S) == [LOOK_S]
+        assert self._go_off(lambda timer: timer.what == "_look") == [LOOK_S]
 
     def all_cancelled(self) -> bool:
         return all(timer.cancelled for timer in self._set)
 
-    def _go_off(self, which: Callable[[float], bool]) -> list[float]:
-        due = [timer for timer in self._set if which(timer.seconds) and not timer.cancelled]
-        self._set = [timer for timer in self._set if not which(timer.seconds)]
+    def _go_off(self, which: Callable[[Timer], bool]) -> list[float]:
+        due = [timer for timer in self._set if which(timer) and not timer.cancelled]
+        self._set = [timer for timer in self._set if not which(timer)]
         for timer in due:
             timer.call()
         return [timer.seconds for timer in due]
@@ -117,20 +101,8 @@ class Timers:
         return self._now
 
     def _call_later(self, seconds: float, call: Callable[..., object], *args: Any) -> Timer:
-        self._set.append(Timer(seconds, lambda: call(*args)))
+        self._set.append(Timer(seconds, lambda: call(*args), call.__name__))
         return self._set[-1]
-
-
-def connected(application: Callable[..., Any]) -> Wire:
-    """A connection of which nothing has been read yet."""
-    config = Config(
-        application, interface="asgi3", ws=BoundedWebSocket, ws_ping_interval=None, log_config=None
-    )
-    config.load()
-    wire = Wire()
-    wire.protocol = BoundedHTTP(config, ServerState(), {})
-    wire.protocol.connection_made(wire)
-    return wire
 
 
 class Session:
@@ -326,16 +298,10 @@ async def test_nothing_is_asked_of_a_transport_that_closes(
     assert not session.wire.read
 
 
-async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"a", "more_body": True})
-    await send({"type": "http.response.body", "body": b"b"})
-
-
 @pytest.fixture
 async def wire(timers: Timers) -> AsyncIterator[Wire]:
     """To an application that answers any request."""
-    wire = connected(answer)
+    wire = connected(chunks)
     yield wire
     wire.protocol.connection_lost(None)
     await asyncio.sleep(0)
@@ -395,6 +361,230 @@ async def test_so_many_requests_may_wait(wire: Wire, number: int, answered: bool
     for _ in range(10 * number if answered else 0):
         await asyncio.sleep(0)
     assert wire.written.count(b"HTTP/1.1 200") == (number if answered else 0)
+
+
+# How long a client may take
+
+
+@pytest.mark.parametrize(
+    ("reads", "status"),
+    [
+        ([], None),  # a browser that connects in advance
+        ([b"GET"], 408),
+        ([b"GET / HTTP/1.1\r\nHost: a\r\n"], 408),
+        ([b"\r\n"], None),
+        ([b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"GET"], 408),
+        ([b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\r\n"], None),
+        ([b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n"], 408),
+    ],
+)
+async def test_a_head_has_to_come_in_time(
+    wire: Wire, timers: Timers, reads: list[bytes], status: int | None
+) -> None:
+    for read in reads:
+        wire.protocol.data_received(read)
+        await settled()
+    answer = Answer(wire.written) if wire.written else None
+    while answer and answer.rest:
+        answer = Answer(answer.rest)  # those before it were answered
+    wire.written.clear()
+    timers.pass_s(HEAD_S)
+    assert wire.closed
+    if status is None:
+        assert not wire.written
+    else:
+        told = Answer(wire.written)
+        assert (told.status, told.said["error_type"]) == (408, "request_timeout")
+        assert "within 10 seconds" in told.said["message"]
+
+
+async def test_a_slow_head_is_not_given_more_time_by_each_byte(wire: Wire, timers: Timers) -> None:
+    for byte in b"GET / H":
+        wire.protocol.data_received(bytes([byte]))
+    assert len(timers.waiting(HEAD_S)) == 1
+    timers.pass_s(HEAD_S)
+    assert wire.closed
+
+
+async def test_a_head_that_is_there_is_waited_for_no_more(wire: Wire, timers: Timers) -> None:
+    for _ in range(3):
+        wire.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        assert timers.waiting(HEAD_S)
+        wire.protocol.data_received(b"\r\n")
+        await settled()
+        assert not timers.waiting(HEAD_S)
+    assert not wire.closed
+
+
+async def test_of_a_body_there_has_to_be_more_in_time(timers: Timers) -> None:
+    wire = connected(echo)
+    wire.protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+    await settled()
+    for _ in range(8):
+        timers.now += BODY_S - 1
+        wire.protocol.data_received(b"a")
+        await settled()
+        timers.pass_s(BODY_S)  # as set by a byte before
+        assert not wire.closed
+    timers.now += BODY_S
+    for _ in range(2):  # what is left since the last byte, of a timer that was set before it
+        timers.go_off()
+    told = Answer(wire.written)
+    assert (told.status, told.said["error_type"]) == (408, "request_timeout") and wire.closed
+    wire.protocol.connection_lost(None)
+    await settled()
+
+
+async def test_a_body_that_is_refused_is_waited_for_no_longer(timers: Timers) -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    wire = connected(refuse)
+    wire.protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+    await settled()
+    wire.written.clear()
+    timers.now += BODY_S
+    timers.pass_s(BODY_S)
+    assert wire.closed and not wire.written
+    wire.protocol.connection_lost(None)
+
+
+async def test_a_body_that_we_do_not_read_is_not_its_clients_fault(timers: Timers) -> None:
+    wire = connected(echo)
+    wire.protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+    wire.protocol.gate.hold("test")
+    for _ in range(3):
+        timers.now += 2 * BODY_S
+        timers.pass_s(BODY_S)
+        assert not wire.closed
+    wire.protocol.gate.release("test")
+    wire.protocol.data_received(b"123456789")
+    await settled()
+    assert Answer(wire.written).said["body"] == "123456789"
+    assert not timers.waiting(BODY_S)
+    wire.protocol.connection_lost(None)
+
+
+async def test_a_head_that_comes_while_another_request_is_answered_can_wait(
+    timers: Timers,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await chunks(scope, receive, send)
+
+    wire = connected(slow)
+    wire.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HT")
+    for _ in range(3):
+        timers.pass_s(HEAD_S)
+        assert not wire.closed and not wire.written
+    go_on.set()
+    await settled()
+    timers.pass_s(HEAD_S)
+    assert wire.closed
+    wire.protocol.connection_lost(None)
+
+
+# How many there may be
+
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, timers: Timers) -> None:
+    """Of connections."""
+    monkeypatch.setattr(Bounded, "crowd", Crowd[Gate](2))
+    monkeypatch.setattr(Bounded, "full", Seldom(logging.getLogger("glimpse.http.connections")))
+
+
+async def served(application: Callable[..., Any] = echo) -> Wire:
+    """A connection on which something was made."""
+    wire = connected(application)
+    wire.protocol.data_received(POST)
+    await settled()
+    return wire
+
+
+@pytest.mark.usefixtures("few")
+async def test_a_connection_on_which_nothing_was_served_goes_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = await served(), connected(echo)
+    second.protocol.data_received(GET)  # which proves nothing
+    await settled()
+    third = connected(echo)
+    assert (first.aborted, second.aborted, third.closed) == (False, True, False)
+    second.protocol.connection_lost(None)
+    for half in (b"", b"GET / HT"):
+        third.protocol.data_received(half)
+        fourth = connected(echo)
+        assert third.aborted and not first.aborted
+        third.protocol.connection_lost(None)
+        third = fourth
+    assert [message.partition(";")[0] for message in caplog.messages] == ["connections run out"]
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+async def test_a_request_that_is_refused_proves_nothing(status: int) -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    refused, good = await served(refuse), await served()
+    connected(echo)
+    assert refused.aborted and not good.aborted
+
+
+@pytest.mark.usefixtures("few")
+async def test_an_open_request_and_a_session_are_never_cut_off() -> None:
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.Event().wait()
+
+    waiting = await served(never)
+    session = await Session().accepted()
+    newcomer = connected(echo)
+    told = Answer(newcomer.written)
+    assert (told.status, told.headers["retry-after"]) == (503, "1") and newcomer.closed
+    assert told.said["error_type"] == "overloaded"
+    assert not waiting.aborted and not session.wire.aborted
+    session.wire.protocol.connection_lost(None)
+    await session.settled()
+    assert not connected(echo).closed
+    for task in waiting.protocol.tasks:
+        task.cancel()
+
+
+@pytest.mark.usefixtures("few")
+async def test_who_does_not_read_an_answer_that_anybody_gets_goes() -> None:
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            await asyncio.sleep(0)
+
+    reader = connected(endless)
+    reader.protocol.data_received(GET)
+    await settled()
+    maker = await served(endless)
+    connected(echo)
+    assert reader.aborted and not maker.aborted
+    for wire in (reader, maker):
+        for task in wire.protocol.tasks:
+            task.cancel()
+
+
+async def test_one_address_may_have_a_limit_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, timers: Timers
+) -> None:
+    monkeypatch.setattr(Bounded, "crowd", Crowd[Gate](10, 1))
+    first, other = connected(echo, "10.0.0.1"), connected(echo, "10.0.0.2")
+    second = connected(echo, "10.0.0.1")
+    assert first.aborted and not other.aborted and not second.closed
 
 
 class Large(asyncio.Protocol):
