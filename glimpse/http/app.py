@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from glimpse.errors import NotFound
 from glimpse.http import access, errors, generate, health, openai, realtime
 from glimpse.http.access import AccessOptions
-from glimpse.http.head import HeadMiddleware
+from glimpse.http.head import HeadMiddleware, WholeMiddleware
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.request_id import RequestIdMiddleware
 from glimpse.http.service import Service
@@ -49,6 +49,7 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
     app.state.meter = options.meter
     errors.install(app)
     access.install(app, options.access, options.aliases)
+    app.add_middleware(WholeMiddleware)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestIdMiddleware)
     # Before the applications, whose paths, /{owner}/{alias}, its own look like.

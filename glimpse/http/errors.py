@@ -24,6 +24,7 @@ from glimpse.protocols import openai
 
 ANYWHERE = (401, 403, 421, 500, 503)
 OF_A_BODY = (413, 415, 429, 501)
+WEBSOCKETS = ("realtime", "ws")  # the last part of their paths
 # An answer in place of a WebSocket (https://asgi.readthedocs.io/en/latest/extensions.html).
 DENIAL_RESPONSE = "websocket.http.response"
 
@@ -144,7 +145,8 @@ def install(app: FastAPI) -> None:
             )
             return _refusal(path, MethodNotAllowed(message), {"allow": allowed})
         if error.status_code == 404:
-            return _refusal(path, _nothing_at(path))
+            lost_upgrade = path.rpartition("/")[2] in WEBSOCKETS
+            return _refusal(path, _no_upgrade() if lost_upgrade else _nothing_at(path))
         code = "http_error"
         fields = {"detail": error.detail, "message": error.detail, "error_type": code}
         return Refusal(code, json.dumps(fields), error.status_code, error.headers or {})
@@ -178,6 +180,14 @@ class _Nowhere:
             await refuse(_nothing_at(scope["path"]), scope, receive, send)
         else:
             await self._otherwise(scope, receive, send)
+
+
+def _no_upgrade() -> NotFound:
+    """What a WebSocket's handshake gets behind a proxy that does not know WebSockets."""
+    return NotFound(
+        "There is only a WebSocket at this path. Connect with a WebSocket client, and have any "
+        "proxy in front pass the headers Upgrade and Connection on."
+    )
 
 
 def _allowed(error: HTTPException) -> str:

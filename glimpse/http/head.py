@@ -1,10 +1,10 @@
-"""HEAD wherever GET is (RFC 9110, section 9.1), without a route of its own for each."""
+"""What GET means, for every route at once (RFC 9110)."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadMiddleware:
-    """Asks the application for GET, and leaves out the body of its answer."""
+    """HEAD wherever GET is: asks the application for GET, and leaves out the body of its answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -20,3 +20,17 @@ class HeadMiddleware:
             await send(message)
 
         await self._app({**scope, "method": "GET"}, receive, send_head)
+
+
+class WholeMiddleware:
+    """Ignores `Range`, as any server may. Starlette refuses ranges in units that it does not know,
+    and sends a file of the docs many times over to who asks for many ranges of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            kept = [header for header in scope["headers"] if header[0] != b"range"]
+            scope = {**scope, "headers": kept}
+        await self._app(scope, receive, send)

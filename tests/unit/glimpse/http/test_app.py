@@ -119,6 +119,16 @@ async def test_no_other_address_is_taken_for_one(path: str) -> None:
     assert "OpenAI" not in (await Server().ask("POST", path)).text
 
 
+@pytest.mark.parametrize("path", ["/ws", "/realtime", "/glimpse/miniature/ws"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_handshake_whose_upgrade_was_lost_on_the_way_says_so(
+    method: str, path: str
+) -> None:
+    answer = await Server().ask(method, path)
+    assert answer.status_code == 404
+    assert "only a WebSocket at this path" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/ws/", "/glimpse/nothing/ws", "/stream", "/"])
 async def test_a_websocket_to_a_wrong_path_is_a_404_where_the_server_can_say_so(path: str) -> None:
     server = Server()

@@ -56,5 +56,31 @@ async def test_which_methods_there_are_is_told(path: str, allowed: str) -> None:
     assert server.meter.of("refused") == ["method_not_allowed"]
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"range": "bytes=0-3"},
+        {"range": "bytes=a"},
+        {"range": "items=0-3"},
+        {"range": "bytes=99999999-"},
+        {"range": ",".join(["bytes=0-", *["0-"] * 100])},
+        {"if-range": "x", "range": "bytes=0-1"},
+        {"if-none-match": "nothing we have"},
+        {"if-modified-since": "yesterday"},
+        {"accept": "text/plain;q=0"},
+        {"accept-encoding": "identity;q=0, *;q=0"},
+        {"te": "gzip;q=0, trailers"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/health", "/v1/models", "/docs/static/swagger-ui.css"])
+async def test_what_a_client_would_rather_have_is_no_mistake(
+    path: str, headers: dict[str, str]
+) -> None:
+    server = Server()
+    plain = await server.ask("GET", path)
+    answer = await server.ask("GET", path, headers=headers)
+    assert (answer.status_code, answer.content) == (200, plain.content)
+
+
 async def test_of_what_is_not_there_no_methods_are_told() -> None:
     assert (await Server().ask("OPTIONS", "/nothing")).status_code == 404
