@@ -195,6 +195,7 @@ class BoundedHTTP(Bounded, HTTP1):
 
     def handle_websocket_upgrade(self) -> None:
         self._wait_no_more()
+        self._awaited = None
         self.stands(Standing.BUSY)
         super().handle_websocket_upgrade()
 
@@ -212,9 +213,11 @@ class BoundedHTTP(Bounded, HTTP1):
         self._head_bytes = None
         self._wait_no_more()
         self._awaited, self._head_began = "body", False
-        if not self.comes_again and not self.opens_websocket:
-            self.stands(Standing.BUSY)
-            self.cycle.send = _Watched(self, self.cycle).send  # type: ignore[method-assign]
+        if self.comes_again or self.opens_websocket:
+            return
+        self.cycle.send = _Watched(self, self.cycle).send  # type: ignore[method-assign]
+        if not self.pipeline:  # else an earlier request is open
+            self.stands(Standing.SENDING)
 
     def on_chunk_header(self) -> None:
         self._head_begins()  # of trailers, unless there is a body after all
@@ -228,6 +231,8 @@ class BoundedHTTP(Bounded, HTTP1):
         self._head_bytes = None
         self._wait_no_more()
         self._awaited = None
+        if not (self.comes_again or self.opens_websocket or self.cycle.response_started):
+            self.stands(Standing.BUSY)
 
     def _head_begins(self) -> None:
         self._head_bytes = -self._read_bytes  # what was read before it is none of it
@@ -293,16 +298,23 @@ class BoundedHTTP(Bounded, HTTP1):
 
 
 class _Watched:
-    """An answer, as far as it says where its connection stands."""
+    """An answer, as far as it says where its connection stands.
+
+    After an answer that comes before the client was told to send the body, the connection is
+    closed: only the client knows whether the body will come (RFC 9110, section 10.1.1).
+    """
 
     def __init__(self, connection: BoundedHTTP, cycle: RequestResponseCycle) -> None:
         self._connection = connection
-        self._method = cycle.scope["method"]
+        self._cycle = cycle
         self._send = cycle.send
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            self._connection.answer_begins(message["status"], self._method)
+            self._connection.answer_begins(message["status"], self._cycle.scope["method"])
+            if self._cycle.waiting_for_100_continue:
+                headers = [*message.get("headers", ()), (b"connection", b"close")]
+                message = {**message, "headers": headers}
         await self._send(message)
 
 

@@ -13,6 +13,7 @@ class Standing(Enum):
 
     STRANGER = "nothing that it asked for was served"
     IDLE = "something was served, and nothing is open"
+    SENDING = "the body of a request is on its way"
     BUSY = "a request is open"  # or a session; it never goes
 
 
@@ -20,7 +21,7 @@ class Crowd(Generic[T]):
     """At most `most` connections, and of one address at most `most_of_address`.
 
     Who has no place for a newcomer gives up the connection that has been a stranger for longest,
-    or else the one that has been idle for longest. If all others are busy the newcomer goes.
+    or else idle, or else sending. If all others are busy the newcomer goes.
     Everything takes the same time however many there are.
     """
 
@@ -97,7 +98,7 @@ class _Group(Generic[T]):
             del self._by_standing[standing][each]
 
     def first_to_go(self, newcomer: T) -> T:
-        for standing in (Standing.STRANGER, Standing.IDLE):
+        for standing in (Standing.STRANGER, Standing.IDLE, Standing.SENDING):
             oldest = next(iter(self._by_standing[standing]), newcomer)
             if oldest is not newcomer:
                 return oldest

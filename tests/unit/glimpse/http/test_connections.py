@@ -450,6 +450,21 @@ async def test_a_body_that_is_refused_is_waited_for_no_longer(timers: Timers) ->
     wire.protocol.connection_lost(None)
 
 
+async def test_an_answer_in_place_of_continue_is_the_last(timers: Timers) -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    head = b"POST / HTTP/1.1\r\nHost: a\r\n%bContent-Length: 9\r\n\r\n"
+    for expects in (True, False):
+        wire = connected(refuse)
+        wire.protocol.data_received(head % (b"Expect: 100-continue\r\n" if expects else b""))
+        await settled()
+        assert wire.written.startswith(b"HTTP/1.1 413")
+        assert (b"connection: close" in wire.written) == wire.closed == expects
+        wire.protocol.connection_lost(None)
+
+
 async def test_a_body_that_we_do_not_read_is_not_its_clients_fault(timers: Timers) -> None:
     wire = connected(echo)
     wire.protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
@@ -557,6 +572,23 @@ async def test_an_open_request_and_a_session_are_never_cut_off() -> None:
     assert not connected(echo).closed
     for task in waiting.protocol.tasks:
         task.cancel()
+
+
+@pytest.mark.usefixtures("few")
+async def test_who_sends_a_body_without_end_goes_before_a_request_that_is_open() -> None:
+    sending = connected(echo)
+    sending.protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1")
+    idle = await served()
+    third = connected(echo)
+    assert idle.aborted and not sending.aborted
+    idle.protocol.connection_lost(None)
+    third.protocol.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1")
+    sending.protocol.data_received(b"2345678")
+    fourth = connected(echo)
+    assert sending.aborted and not third.aborted and not fourth.closed
+    for wire in (sending, third, fourth):
+        wire.protocol.connection_lost(None)
+    await settled()
 
 
 @pytest.mark.usefixtures("few")

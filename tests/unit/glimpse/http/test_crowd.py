@@ -4,7 +4,7 @@ import random
 
 from glimpse.http.crowd import Crowd, Standing
 
-STRANGER, IDLE, BUSY = Standing.STRANGER, Standing.IDLE, Standing.BUSY
+STRANGER, IDLE, SENDING, BUSY = Standing
 
 
 def crowd_of(*standings: Standing) -> Crowd[int]:
@@ -36,6 +36,17 @@ def test_then_those_go_that_are_idle_for_longest() -> None:
     assert crowd.enter(3) == 2
     crowd.stands(3, BUSY)
     assert crowd.enter(4) == 1
+
+
+def test_then_those_whose_body_is_on_its_way() -> None:
+    crowd = crowd_of(SENDING, IDLE, SENDING, BUSY)
+    assert crowd.enter(4) == 1
+    crowd.stands(4, BUSY)
+    assert crowd.enter(5) == 0
+    crowd.stands(5, BUSY)
+    assert crowd.enter(6) == 2
+    crowd.stands(6, BUSY)
+    assert crowd.enter(7) == 7
 
 
 def test_where_all_are_busy_the_newcomer_goes() -> None:
@@ -84,10 +95,11 @@ def test_whatever_happens_there_are_never_too_many_and_nobody_busy_goes() -> Non
             assert len(there) == 21
             ranked = [*(n for n in there if there[n] is STRANGER and n != number)]
             ranked += [n for n in there if there[n] is IDLE]
+            ranked += [n for n in there if there[n] is SENDING]
             assert goes == (ranked or [number])[0]
             del there[goes]
         for each in draw.sample([*there], min(3, len(there))):
-            standing = draw.choice([STRANGER, IDLE, BUSY, None])
+            standing = draw.choice([*Standing, None])
             if standing is None:
                 crowd.leave(each)
                 del there[each]
