@@ -30,7 +30,7 @@ class WholeMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and any(name == b"range" for name, _ in scope["headers"]):
             kept = [header for header in scope["headers"] if header[0] != b"range"]
             scope = {**scope, "headers": kept}
         await self._app(scope, receive, send)
