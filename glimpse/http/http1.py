@@ -49,16 +49,17 @@ class _Parser(HttpRequestParser):
         self._connection = connection
 
     def feed_data(self, data: Any) -> None:
+        connection = self._connection
         try:
             super().feed_data(data)
+            return
         except HttpParserUpgrade as offer:
-            connection = self._connection
             if connection.opens_websocket:
                 raise
-            # Another parser: for this one the connection may have ended with the offer.
-            connection.parser = _Parser(connection)
             rest = bytes(data[offer.args[0] :])
-            connection.parser.feed_data(connection.head_without_offer() + rest)
+        # Another parser: for this one the connection may have ended with the offer.
+        connection.parser = _Parser(connection)
+        connection.parser.feed_data(connection.head_without_offer() + rest)
 
 
 class HTTP1(HttpToolsProtocol):

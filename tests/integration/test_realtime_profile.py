@@ -11,7 +11,8 @@ import httpx
 import msgpack
 import pytest
 import yaml
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from config.settings import ROOT, AppSettings
 from tests.integration.application import Application, eventually
@@ -31,6 +32,7 @@ from tests.integration.sessions import (
     slow_reader,
     unread,
 )
+from tests.integration.test_http_clients import BODY, LENGTH, POST, Client
 from tests.variables import variables
 
 PROFILE = ROOT / "config" / "profiles" / "realtime.yaml"
@@ -79,6 +81,28 @@ async def test_every_door_is_open_behind_haproxy(application: Application) -> No
         with pytest.raises(ConnectionClosed):
             await session.recv()
     assert session.close_code == 1008
+
+
+def test_the_same_requests_are_taken_behind_haproxy_as_behind_serves_proxy(
+    application: Application,
+) -> None:
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+    with Client(application) as client:
+        client.send(POST % (b"/", b"1.1", offer) + LENGTH + BODY)
+        client.send(POST % (b"/stream", b"1.0", b"") + LENGTH + BODY)
+        read = client.read()
+    assert read.count(b" 200 OK\r\n") == 2 and read.count(b'"final"') == 2
+    assert read.endswith(b"\n\n")  # of the stream, not of its last chunk
+    host = {"host": "10.1.2.3:8000"}
+    assert httpx.head(f"{application.url}/health", headers=host).status_code == 200
+    assert httpx.get(application.url, headers=host).status_code == 421
+    assert httpx.get(f"{application.url}/-/healthz").status_code == 200
+    for value in (b"\xff", b"a b"):
+        headers = [(b"x-request-id", value), (b"x-session-id", value)]
+        assert httpx.get(f"{application.url}/v1/models", headers=headers).status_code == 200
+    with pytest.raises(InvalidStatus) as refused:
+        connect(application.url.replace("http", "ws", 1) + "/nothing")
+    assert refused.value.response.status_code == 404
 
 
 async def test_of_what_a_client_does_not_read_the_newest_is_kept(application: Application) -> None:

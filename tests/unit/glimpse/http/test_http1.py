@@ -201,6 +201,11 @@ async def test_a_body_where_none_is_expected_leaves_the_connection_usable() -> N
         (b"MAKE / HTTP/1.1\r\nHost: a\r\n\r\n", "method"),
         (b"GET / HTTP/1.1\r\n\r\n", "Send the header Host, once."),
         (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "Send the header Host, once."),
+        (
+            b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n" + OFFER + b"\r\n",
+            "Send the header Host, once.",
+        ),
+        (b"GET * HTTP/1.1\r\n" + OFFER + b"Host: a\r\n\r\n", "must be a path"),
         (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", "must be a path"),
         (b"GET ftp://a/b HTTP/1.1\r\nHost: a\r\n\r\n", "must be a path"),
         (b"GET http://b@a/ HTTP/1.1\r\nHost: a\r\n\r\n", "must be a path"),
