@@ -16,7 +16,15 @@ from glimpse.errors import AccessUnavailable, GlimpseError, RateLimited
 from glimpse.key_limits import Lease
 from glimpse.keys import Limits
 from glimpse.meter import Meter
-from glimpse.ports import DenoiseOptions, Job, Latents, Picture, Stages, StepEvent
+from glimpse.ports import (
+    DenoiseOptions,
+    EncodedText,
+    Job,
+    Latents,
+    Picture,
+    Stages,
+    StepEvent,
+)
 from glimpse.request import PreviewSpec
 
 # Of a picture whose PNG, of noise, is surely below gRPC's limit of 4 MiB.
@@ -72,9 +80,13 @@ class _Stage(_Handle):
 
         return await self._answered(value, method, *arguments, stage=stage)
 
-    async def _reference(self, method: Any, *arguments: Any, stage: str | None = None) -> Reference:
-        reference: Reference = await self._answered(reference_to, method, *arguments, stage=stage)
-        return reference
+    async def _referenced(
+        self, method: Any, *arguments: Any, stage: str | None = None
+    ) -> tuple[Reference, Any]:
+        answer: tuple[Reference, Any] = await self._answered(
+            reference_to, method, *arguments, stage=stage
+        )
+        return answer
 
     async def _answered(
         self,
@@ -94,8 +106,13 @@ class _Stage(_Handle):
 
 
 class RayTextEncoder(_Stage):
-    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Reference:
-        return await self._reference(self._by_reference.encode, request_id, prompt, negative_prompt)
+    async def encode(
+        self, request_id: str, prompt: str, negative_prompt: str | None
+    ) -> EncodedText:
+        reference, conditioning = await self._referenced(
+            self._by_reference.encode, request_id, prompt, negative_prompt
+        )
+        return EncodedText(reference, *conditioning.cut)
 
 
 class RayDenoiser(_Stage):
@@ -151,7 +168,10 @@ class _ImageEncoder(_Stage):
         self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
     ) -> Reference:
         arguments = request_id, picture, width, height, mask
-        return await self._reference(self._by_reference.encode, *arguments, stage="image_encode")
+        reference, _ = await self._referenced(
+            self._by_reference.encode, *arguments, stage="image_encode"
+        )
+        return reference
 
 
 class RayPreviewDecoder(_ImageEncoder):

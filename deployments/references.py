@@ -45,15 +45,14 @@ class NotKept(GlimpseError):
 KEPT_SESSIONS = 256  # whose inputs a denoiser keeps; those of SDXL are a megabyte
 
 
-async def reference_to(response: DeploymentResponse[Any]) -> Reference:
-    """A reference to the answer. Raises what the stage raised.
+async def reference_to(response: DeploymentResponse[Any]) -> tuple[Reference, Any]:
+    """A reference to the answer, and the answer. Raises what the stage raised.
 
     Only the value tells that it is none. Serve fetches each answer as well, to see whether its
     replica died.
     """
     reference = await response._to_object_ref()
-    await reference
-    return [reference]
+    return [reference], await reference
 
 
 async def take(reference: Reference, stage: str) -> Any:

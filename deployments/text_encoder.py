@@ -27,7 +27,9 @@ class TextEncoder(StageDeployment):
     async def encode(
         self, request_id: str, prompt: str, negative_prompt: str | None
     ) -> Conditioning:
-        return await self._stage.encode(request_id, prompt, negative_prompt)
+        encoded = await self._stage.encode(request_id, prompt, negative_prompt)
+        conditioning: Conditioning = encoded.conditioning
+        return conditioning
 
     @serve.batch  # type: ignore[untyped-decorator]
     async def _embed(self, texts: Sequence[str]) -> list[TextEmbedding]:

@@ -19,7 +19,7 @@ from glimpse.errors import StageStalled
 from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
 from glimpse.pictures import READERS, encode_final, encode_preview, open_inputs
-from glimpse.ports import DenoiseOptions, Job, Latents, Picture, StepEvent
+from glimpse.ports import DenoiseOptions, EncodedText, Job, Latents, Picture, StepEvent
 from glimpse.request import PreviewSpec
 from glimpse.stage import failing_as
 from glimpse.torch_thread import TorchThread
@@ -61,11 +61,12 @@ class TextEncoding(_Here):
 
     async def encode(
         self, request_id: str, prompt: str, negative_prompt: str | None
-    ) -> Conditioning:
+    ) -> EncodedText:
         texts = [prompt] if negative_prompt is None else [prompt, negative_prompt]
         with failing_as(request_id, "text_encode"):
             prompt_, *negative = await asyncio.gather(*map(self._embedding, texts))
-            return Conditioning(prompt_, negative[0] if negative else None)
+            conditioning = Conditioning(prompt_, negative[0] if negative else None)
+            return EncodedText(conditioning, *conditioning.cut)
 
     async def _embedding(self, text: str) -> TextEmbedding:
         embedding = self._cache.get(text)

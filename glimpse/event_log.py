@@ -45,13 +45,15 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class Final:
     """`previews_late` counts the estimates that were asked for and dropped; a rough preview is not
-    among them.
+    among them. `warnings`: sentences about what was asked for and not done, each of which begins
+    with the name of its field.
     """
 
     steps: int
     pictures: tuple[Picture, ...]
     timings: Timings
     previews_late: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

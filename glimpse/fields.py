@@ -13,14 +13,29 @@ MAX_PROBLEMS = 20  # told of one input; a body can have a million
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def whole(value: Any) -> Any:
+    """A float without a fraction as the integer that it is, also in an object of numbers; anything
+    else as it came. To JSON Schema 4.0 is an integer, and many clients have no other numbers.
+    """
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    return _whole(value)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def validate(
     model: type[Model],
     fields: Mapping[str, Any],
     ignored: frozenset[str],
     *,
+    hints: Mapping[str, str] | None = None,
     text: bool = False,
 ) -> Model:
-    """Fields as a model has them; `text`: each comes as text, as in a form.
+    """Fields as a model has them; `text`: each comes as text, as in a form. `hints` go behind what
+    is wrong with some of them.
 
     Raises `InvalidRequest`, with every problem, for values that are wrong and for fields that are
     neither known nor ignored.
@@ -32,9 +47,9 @@ def validate(
     ]
     read = model.model_validate_strings if text else model.model_validate
     try:
-        wanted = read({k: v for k, v in fields.items() if k in known})
+        wanted = read({k: whole(v) for k, v in fields.items() if k in known})
     except ValidationError as failure:
-        problems += problems_of(failure)
+        problems += [_hinted(each, hints or {}) for each in problems_of(failure)]
     if problems:
         raise InvalidRequest(problems[:MAX_PROBLEMS])
     return wanted
@@ -51,6 +66,35 @@ def problems_of(failure: ValidationError) -> list[dict[str, Any]]:
         }
         for error in failure.errors(include_url=False, include_context=False, include_input=False)
     ]
+
+
+def _hinted(problem: dict[str, Any], hints: Mapping[str, str]) -> dict[str, Any]:
+    hint = hints.get(problem["loc"][-1])
+    return problem if hint is None else problem | {"msg": f"{problem['msg']}; {hint}"}
+
+
+def renamed(error: InvalidRequest, names: Mapping[str, str]) -> InvalidRequest:
+    """An error with the client's names for fields, by the names that they have further in."""
+    return InvalidRequest(
+        [
+            {**problem, "loc": [names.get(part, part) for part in problem["loc"]]}
+            for problem in error.problems
+        ]
+    )
+
+
+def renamed_warnings(warnings: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    """Warnings that begin with the client's names for fields, likewise."""
+    return tuple(names.get(field_of(each), field_of(each)) + _rest(each) for each in warnings)
+
+
+def field_of(warning: str) -> str:
+    """The name that a warning begins with."""
+    return warning.partition(" ")[0]
+
+
+def _rest(warning: str) -> str:
+    return warning[len(field_of(warning)) :]
 
 
 def _unknown(name: str, known: Iterable[str]) -> dict[str, Any]:

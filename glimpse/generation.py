@@ -25,6 +25,7 @@ from glimpse.ports import (
 )
 from glimpse.previews import Estimate, NewestPreview
 from glimpse.request import GenerationRequest
+from glimpse.request_warnings import cut_texts
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ class _Generation:
             tuple(result.picture for result in results),
             self._timings(encoded.text_s, results),
             self._previews.late,
+            (*request.warnings, *cut_texts(encoded.text)),
         )
 
     async def _encode(self) -> Encoded:
@@ -178,9 +180,9 @@ class _Generation:
                     lambda: encode(request.request_id, *picture),
                 )
             )
-            conditioning = await text
+            encoded = await text
             text_s = time.monotonic() - began
-        return Encoded(conditioning, image.result(), text_s)
+        return Encoded(encoded, image.result(), text_s)
 
     async def _remembered(
         self, stage: str, key: Hashable, encode: Callable[[], Awaitable[Opaque]]

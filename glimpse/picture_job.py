@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from glimpse.errors import StageFailed, StageLost
 from glimpse.failover import Failover, Moves
 from glimpse.meter import Meter
-from glimpse.ports import DenoiseOptions, Denoiser, Job, Opaque, StepEvent
+from glimpse.ports import DenoiseOptions, Denoiser, EncodedText, Job, Opaque, StepEvent
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ TO_THE_END = 2**31  # later than any step
 class Encoded:
     """The inputs of a job, from the encoders; `text_s`: seconds that the text took."""
 
-    conditioning: Opaque
+    text: EncodedText
     image: Opaque | None
     text_s: float
 
@@ -104,7 +104,8 @@ class PictureJob:
             alone_until=alone_until,
         )
         event = None
-        steps = self._denoiser.denoise(self._job, encoded.conditioning, encoded.image, options)
+        conditioning = encoded.text.conditioning
+        steps = self._denoiser.denoise(self._job, conditioning, encoded.image, options)
         async with aclosing(steps):
             async for event in steps:
                 if event.step >= alone_until:

@@ -66,6 +66,15 @@ def upright_size(data: bytes, field: str = "image_url") -> tuple[int, int]:
         return ImageOps.exif_transpose(image).size
 
 
+def has_holes(data: bytes, field: str = "image_url") -> bool:
+    """Whether a picture has fully transparent pixels. Raises `InvalidRequest`."""
+    with _opened(data, field) as image:
+        if not image.has_transparency_data:
+            return False
+        least, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return least == 0
+
+
 def mask_of_transparent(data: bytes, size: tuple[int, int], field: str = "mask_url") -> bytes:
     """A picture as a mask, PNG: white where it is fully transparent, else black. It must have some
     transparency to tell, and the width and height `size`. Raises `InvalidRequest`.

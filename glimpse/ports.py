@@ -116,10 +116,20 @@ class Stage(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """The `conditioning` of a job. The encoders have a limit of tokens: `prompt_cut` and
+    `negative_prompt_cut` count those at the end of each text that they did not read."""
+
+    conditioning: Opaque
+    prompt_cut: int = 0
+    negative_prompt_cut: int = 0
+
+
 class TextEncoder(Stage, Protocol):
-    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Opaque:
-        """The `conditioning` of a job."""
-        ...
+    async def encode(
+        self, request_id: str, prompt: str, negative_prompt: str | None
+    ) -> EncodedText: ...
 
 
 class Denoiser(Stage, Protocol):

@@ -5,8 +5,8 @@ import binascii
 import math
 import secrets
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -20,6 +20,7 @@ from pydantic import (
 
 from glimpse.errors import invalid
 from glimpse.fields import validate
+from glimpse.request_warnings import NOT_DONE, STREAM, Shown, not_done, without_effect
 
 Scheduler = Literal["euler", "euler_ancestral", "dpmpp_2m", "ddim", "unipc", "lcm"]
 PictureFormat = Literal["jpeg", "png", "webp"]
@@ -37,20 +38,9 @@ PRESET_ASPECTS: dict[str, float] = {
     "landscape_16_9": 16 / 9,
 }
 
-# Fields that fal apps commonly take and that mean nothing here: dropped, so that a client written
-# for such an app needs no change.
-IGNORED_FIELDS = frozenset(
-    {
-        "acceleration",
-        "enable_prompt_expansion",
-        "enable_safety_checker",
-        "expand_prompt",
-        "format",
-        "safety_checker_version",
-        "safety_tolerance",
-        "sync_mode",
-    }
-)
+# Fields that fal apps commonly take and that change nothing here. They are taken, so that a client
+# written for such an app needs no change; a value that asks for what is not done has a warning.
+IGNORED_FIELDS = frozenset(NOT_DONE)
 
 REQUEST_ID = r"[\x21-\x7e]{1,64}"  # visible ASCII: it goes into headers and log lines
 MAX_SEED = 2**32 - 1
@@ -126,6 +116,10 @@ class GenerationInput(BaseModel):
         return self
 
 
+# Elsewhere -1 asks for a random seed.
+HINTS = {"seed": "for a random seed send null, or leave it out"}
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What a deployment's model can make, and what its deployer allows.
@@ -161,7 +155,8 @@ class PreviewSpec:
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One generation, with every value decided. Without `full_quality` the TinyVAE reads the input
-    picture and makes the final ones: blurrier, and several times sooner."""
+    picture and makes the final ones: blurrier, and several times sooner. `warnings`: what was asked
+    for and is not done, told with the pictures."""
 
     request_id: str
     prompt: str
@@ -181,6 +176,7 @@ class GenerationRequest:
     strength: float = 1.0
     full_quality: bool = True
     output_quality: int = DEFAULT_OUTPUT_QUALITY
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def steps(self) -> int:
@@ -230,13 +226,15 @@ def parse_request(
     image: bytes | None = None,
     mask: bytes | None = None,
     full_quality: bool = True,
+    shown: Shown = STREAM,
 ) -> GenerationRequest:
     """The one way from a client's fields to a request. `image` and `mask` are encoded pictures of a
-    door that has them as bytes, and not in `image_url` and `mask_url`.
+    door that has them as bytes, and not in `image_url` and `mask_url`. Where no previews are
+    `shown`, none are made.
 
     Raises `InvalidRequest`, field by field.
     """
-    wanted = validate(GenerationInput, fields, IGNORED_FIELDS)
+    wanted = validate(GenerationInput, fields, IGNORED_FIELDS, hints=HINTS)
     width, height = _size(wanted, offer)
     steps = _given(wanted.num_inference_steps, offer.default_steps)
     scheduler = _given(wanted.scheduler, offer.default_scheduler)
@@ -249,9 +247,9 @@ def parse_request(
         image = picture_in("image_url", wanted.image_url, offer.max_input_bytes)
     if wanted.mask_url is not None:
         mask = picture_in("mask_url", wanted.mask_url, offer.max_input_bytes)
-    for field, picture in (("image", image), ("mask", mask)):
+    for name, picture in (("image_url", image), ("mask_url", mask)):
         if picture is not None and len(picture) > offer.max_input_bytes:
-            raise invalid(field, _too_large(offer.max_input_bytes))
+            raise invalid(name, _too_large(offer.max_input_bytes))
     if image is not None:
         strength = _given(wanted.strength, DEFAULT_STRENGTH)
         if int(steps * strength) < 1:
@@ -261,22 +259,23 @@ def parse_request(
                 f"use a strength of at least {math.ceil(100 / steps) / 100} or more steps",
             )
     else:
-        for field, value in (("mask_url", mask), ("strength", wanted.strength)):
+        for name, value in (("mask_url", mask), ("strength", wanted.strength)):
             if value is not None:
-                raise invalid(field, "has a meaning only with image_url; leave it out")
-    return GenerationRequest(
+                raise invalid(name, "has a meaning only with image_url; leave it out")
+    guidance_scale = float(_given(wanted.guidance_scale, offer.default_guidance_scale))
+    request = GenerationRequest(
         request_id=wanted.request_id or new_request_id(),
         prompt=wanted.prompt,
-        negative_prompt=wanted.negative_prompt or None,
+        negative_prompt=(wanted.negative_prompt or None) if guidance_scale > 1 else None,
         num_inference_steps=steps,
-        guidance_scale=float(_given(wanted.guidance_scale, offer.default_guidance_scale)),
+        guidance_scale=guidance_scale,
         seed=_given(wanted.seed, secrets.randbelow(MAX_SEED + 1)),
         width=width,
         height=height,
         num_images=wanted.num_images,
         scheduler=scheduler,
         preview=PreviewSpec(
-            wanted.preview_every,
+            wanted.preview_every if shown.no_previews is None else 0,
             wanted.preview_format,
             wanted.preview_quality,
             wanted.preview_size,
@@ -288,6 +287,19 @@ def parse_request(
         strength=strength,
         full_quality=full_quality,
     )
+    warnings = (
+        *_smaller_than_wanted(wanted, offer),
+        *without_effect(fields, request, shown),
+        *not_done(fields, request),
+    )
+    return replace(request, warnings=warnings)
+
+
+def _smaller_than_wanted(wanted: GenerationInput, offer: Offer) -> Iterator[str]:
+    if isinstance(wanted.image_size, str):
+        aspect = PRESET_ASPECTS[wanted.image_size]
+        if shrinking(*_native_size(aspect, offer), offer) < 0.99:
+            yield "image_size is made smaller than the model's native area, within the limits."
 
 
 def max_steps(scheduler: str) -> int:
@@ -322,16 +334,25 @@ def _size(wanted: GenerationInput, offer: Offer) -> tuple[int, int]:
 
 def size_of_aspect(aspect: float, offer: Offer) -> tuple[int, int]:
     """The valid size nearest to an aspect, width to height, at the model's native area."""
+    return nearest_size(*_native_size(aspect, offer), offer)
+
+
+def _native_size(aspect: float, offer: Offer) -> tuple[float, float]:
     area = offer.default_width * offer.default_height
-    return nearest_size(math.sqrt(area * aspect), math.sqrt(area / aspect), offer)
+    return math.sqrt(area * aspect), math.sqrt(area / aspect)
+
+
+def shrinking(width: float, height: float, offer: Offer) -> float:
+    """The factor, at most 1, that brings a size within the limits."""
+    return min(
+        1.0, math.sqrt(offer.max_pixels / (width * height)), offer.max_side / max(width, height)
+    )
 
 
 def nearest_size(width: float, height: float, offer: Offer) -> tuple[int, int]:
     """The valid size nearest to the one given; the aspect is kept where it must shrink."""
     multiple = offer.size_multiple
-    shrink = min(
-        1.0, math.sqrt(offer.max_pixels / (width * height)), offer.max_side / max(width, height)
-    )
+    shrink = shrinking(width, height, offer)
 
     def snap(side: float) -> int:
         cells = math.floor(side * shrink / multiple + 0.5)

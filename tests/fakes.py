@@ -15,6 +15,7 @@ from glimpse.generation import Flow
 from glimpse.meter import Meter, Outcome, PreviewKind, Unmetered
 from glimpse.ports import (
     DenoiseOptions,
+    EncodedText,
     Job,
     Latents,
     Opaque,
@@ -92,12 +93,15 @@ class FakeTextEncoder(FakeStage):
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[tuple[str, str | None]] = []
+        self.cut = (0, 0)  # tokens of the prompt and of the negative prompt that it does not read
         self.error: Exception | None = None
         self.losses: list[StageLost] = []  # raised by the next calls, one each
         self.open = 0
         self.gate = _opened()
 
-    async def encode(self, request_id: str, prompt: str, negative_prompt: str | None) -> Opaque:
+    async def encode(
+        self, request_id: str, prompt: str, negative_prompt: str | None
+    ) -> EncodedText:
         self.texts.append((prompt, negative_prompt))
         self.open += 1
         try:
@@ -106,7 +110,7 @@ class FakeTextEncoder(FakeStage):
                 raise self.losses.pop(0)
             if self.error is not None:
                 raise self.error
-            return "conditioning"
+            return EncodedText("conditioning", *self.cut)
         finally:
             self.open -= 1
 

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class TextEmbedding:
-    """One text: `tokens` [T, D] and `pooled` [P]; uint16 holds bfloat16."""
+    """One text: `tokens` [T, D] and `pooled` [P]; uint16 holds bfloat16. `cut`: how many tokens of
+    the text were too many for the encoders and are not in it."""
 
     tokens: NDArray[Any]
     pooled: NDArray[Any]
+    cut: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,11 @@ class Conditioning:
 
     prompt: TextEmbedding
     negative: TextEmbedding | None
+
+    @property
+    def cut(self) -> tuple[int, int]:
+        """Of the prompt and of the negative text."""
+        return self.prompt.cut, 0 if self.negative is None else self.negative.cut
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,16 +44,24 @@ class SDXLTextEncoder:
 
     def encode(self, texts: Sequence[str]) -> list[TextEmbedding]:
         """Embeddings of each text: the encoders' penultimate states joined, [77, D1 + D2], and the
-        second encoder's pooled one. Text past 77 tokens is cut off.
+        second encoder's pooled one. Text past 77 tokens is cut off, and the tokens cut are counted.
         """
         self.texts += len(texts)
         self.calls += 1
         with self._shapes.of(len(texts)):
             joined, pooled = self._encode(texts)
         return [  # copies: a view would keep the whole batch for as long as one text is cached
-            TextEmbedding(to_array(tokens.clone()), to_array(pool.clone()))
-            for tokens, pool in zip(joined, pooled, strict=True)
+            TextEmbedding(to_array(tokens.clone()), to_array(pool.clone()), self._cut(text))
+            for text, tokens, pool in zip(texts, joined, pooled, strict=True)
         ]
+
+    def _cut(self, text: str) -> int:
+        """The most tokens of a text that one of the encoders does not read."""
+        cut = 0
+        for tokenizer in self._tokenizers:
+            tokens: list[int] = tokenizer(text, verbose=False).input_ids
+            cut = max(cut, len(tokens) - tokenizer.model_max_length)
+        return cut
 
     def _encode(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         hidden, pooled = [], torch.empty(0)

@@ -98,7 +98,7 @@ def _refusal(path: str, error: GlimpseError, headers: Mapping[str, str] | None =
 def _told(path: str, error: GlimpseError) -> tuple[str, int, dict[str, str]]:
     """Body, status and headers. ASCII, so that a lone surrogate in a key can be named at all."""
     if openai.speaks(path):
-        status, fields = openai.status(error), openai.error_json(error)
+        status, fields = openai.status(error), openai.error_json(error, openai.names_at(path))
     else:
         # `detail` and `message` both, because fal's Python client shows the one and its JavaScript
         # client the other.

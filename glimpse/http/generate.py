@@ -18,6 +18,7 @@ from glimpse.http.service import Service
 from glimpse.ports import Priority
 from glimpse.protocols import sse
 from glimpse.request import GenerationInput, GenerationRequest
+from glimpse.request_warnings import ANSWER_ALONE, STREAM, Shown
 
 # The schema's own definitions, seen from the root of the document.
 DEFINITION = "#/paths/~1stream/post/requestBody/content/application~1json/schema/$defs/{model}"
@@ -38,11 +39,11 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
     """The routes below a prefix, which may be empty; the prefix itself is `POST /`."""
     routes = APIRouter(tags=["generate"])
 
-    async def parse(request: Request) -> GenerationRequest:
+    async def parse(request: Request, shown: Shown) -> GenerationRequest:
         fields = await read_json_object(request, max_body_bytes)
         if fields.get("request_id") is None:
             fields["request_id"] = request.state.request_id
-        wanted = await service.parse(fields)
+        wanted = await service.parse(fields, shown=shown)
         request.state.request_id = wanted.request_id
         return wanted
 
@@ -54,7 +55,7 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
     )
     async def stream(request: Request) -> Response:
         """Previews while the picture is being made, then the picture, as server-sent events."""
-        wanted = await parse(request)
+        wanted = await parse(request, STREAM)
         return EventStream(
             service, wanted, ping_interval_s, lambda event: sse.encode(event, wanted)
         )
@@ -62,7 +63,7 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
     @routes.post(prefix or "/", openapi_extra=INPUT_SCHEMA, response_class=JSONResponse)
     async def run(request: Request) -> Response:
         """The finished picture as one JSON answer."""
-        wanted = await parse(request)
+        wanted = await parse(request, ANSWER_ALONE)
         final = await unless_gone(request.receive, final_event(service, wanted))
         return JSONResponse(sse.final_json(final, wanted))
 

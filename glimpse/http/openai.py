@@ -17,15 +17,19 @@ from glimpse.http.errors import OPENAI_ERROR
 from glimpse.http.generate import EventStream, final_event
 from glimpse.http.leaving import unless_gone
 from glimpse.http.service import Service
-from glimpse.pictures import READERS, mask_of_transparent, upright_size
+from glimpse.pictures import READERS, has_holes, mask_of_transparent, upright_size
 from glimpse.protocols import openai, sse
-from glimpse.protocols.openai import ImagesInput, ImagesRequest
+from glimpse.protocols.openai import ExtendedInput, ImagesRequest
 
 
-def _schema(media_type: str, pictures: dict[str, str]) -> dict[str, Any]:
+def _schema(route: str, media_type: str, pictures: dict[str, str]) -> dict[str, Any]:
     """Of a route's input; `pictures` are the files beside the fields, by name."""
-    schema = ImagesInput.model_json_schema()
+    path, kind = (each.replace("/", "~1") for each in (f"/v1{route}", media_type))
+    # The schema's own definitions, seen from the root of the document.
+    definition = f"#/paths/{path}/post/requestBody/content/{kind}/schema/$defs/{{model}}"
+    schema = ExtendedInput.model_json_schema(ref_template=definition)
     for name, description in pictures.items():
+        del schema["properties"][f"{name}_url"]
         field = {"type": "string", "format": "binary", "description": description}
         schema["properties"][name] = field
     if pictures:
@@ -33,8 +37,10 @@ def _schema(media_type: str, pictures: dict[str, str]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
 
-GENERATION_SCHEMA = _schema("application/json", {})
+GENERATIONS, EDITS = "/images/generations", "/images/edits"
+GENERATION_SCHEMA = _schema(GENERATIONS, "application/json", {})
 EDIT_SCHEMA = _schema(
+    EDITS,
     "multipart/form-data",
     {
         "image": "The picture to start from: JPEG, PNG or WebP.",
@@ -58,8 +64,13 @@ def router(
 
     async def answer(request: Request, asked: ImagesRequest) -> Response:
         fields = openai.generation_fields(asked, service.offer)
-        fields["request_id"] = request.state.request_id
-        wanted = openai.with_partials(await service.parse(fields), asked)
+        fields.setdefault("request_id", request.state.request_id)
+        wanted = openai.with_partials(
+            await service.parse(fields, image=asked.image, mask=asked.mask, shown=openai.SHOWN),
+            asked,
+        )
+        wanted = openai.with_warnings(wanted, asked, service.offer)
+        request.state.request_id = wanted.request_id
         if not asked.stream:
             final = await unless_gone(request.receive, final_event(service, wanted))
             return JSONResponse(openai.images_json(final, wanted, asked, _now()))
@@ -70,7 +81,7 @@ def router(
         return EventStream(service, wanted, ping_interval_s, encode)
 
     @routes.post(
-        "/images/generations",
+        GENERATIONS,
         openapi_extra=GENERATION_SCHEMA,
         response_class=Response,
         responses=ANSWERS,
@@ -80,9 +91,7 @@ def router(
         fields = await read_json_object(request, max_body_bytes)
         return await answer(request, openai.parse_generation(fields, models))
 
-    @routes.post(
-        "/images/edits", openapi_extra=EDIT_SCHEMA, response_class=Response, responses=ANSWERS
-    )
+    @routes.post(EDITS, openapi_extra=EDIT_SCHEMA, response_class=Response, responses=ANSWERS)
     async def edit(request: Request) -> Response:
         """Pictures that start from one that is sent, or replace a part of it."""
         asked = openai.parse_edit(await read_form(request, max_body_bytes), models)
@@ -95,6 +104,19 @@ def router(
         """The names of the model that is served."""
         return JSONResponse(openai.models_json(models, started))
 
+    @routes.get(
+        "/models/{owner}/{alias}",
+        response_class=JSONResponse,
+        responses=errors.documented(404, schema=OPENAI_ERROR),
+    )
+    async def one_model(owner: str, alias: str) -> Response:
+        """One of those names, which have a slash."""
+        return JSONResponse(openai.model_json(f"{owner}/{alias}", models, started))
+
+    @routes.get("/models/{alias}", include_in_schema=False)
+    async def no_model(alias: str) -> Response:
+        return JSONResponse(openai.model_json(alias, models, started))
+
     @routes.post("/models", include_in_schema=False)
     async def no_model_is_made() -> Response:
         # The path is one of an application too, owner/alias, which would be looked for in vain.
@@ -106,8 +128,15 @@ def router(
 def _with_pictures(asked: ImagesRequest) -> ImagesRequest:
     assert asked.image is not None
     size = upright_size(asked.image, "image")
-    mask = None if asked.mask is None else mask_of_transparent(asked.mask, size, "mask")
-    return openai.with_pictures(asked, size, mask)
+    if asked.mask is not None:
+        mask = mask_of_transparent(asked.mask, size, "mask")
+        return openai.with_pictures(asked, size, mask)
+    if not has_holes(asked.image, "image"):
+        return openai.with_pictures(asked, size, None)
+    if asked.masks_itself:
+        mask = mask_of_transparent(asked.image, size, "image")
+        return openai.with_pictures(asked, size, mask)
+    return openai.with_pictures(asked, size, None, transparent=True)
 
 
 def _now() -> int:

@@ -92,9 +92,9 @@ def _max_buffering(query: Mapping[str, str], default: int) -> int:
     asked = query.get("max_buffering")
     if asked is None:
         return default
-    if not (asked.isdecimal() and asked.isascii() and 1 <= int(asked[:9]) <= MOST_BUFFERING):
+    if not re.fullmatch("0*[1-9][0-9]?", asked) or int(asked[-2:]) > MOST_BUFFERING:
         raise invalid("max_buffering", f"must be a whole number from 1 to {MOST_BUFFERING}")
-    return int(asked)
+    return int(asked[-2:])
 
 
 class _Ended(Exception):
@@ -192,7 +192,7 @@ class _Door:
                 self._count_message()
                 message = codec.decode(frame)
                 request_id = _request_id(message)
-                session.put(message)
+                await session.put(message)
             except GlimpseError as refused:
                 session.refuse(refused, request_id)
 

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from glimpse import generation, logs
@@ -15,6 +16,7 @@ from glimpse.http.places import Places
 from glimpse.pictures import READERS, check_input
 from glimpse.ports import Priority, Stage
 from glimpse.request import GenerationRequest, Offer, parse_request
+from glimpse.request_warnings import STREAM, Shown
 
 logger = logging.getLogger(__name__)
 
@@ -110,14 +112,22 @@ class Service:
         except TimeoutError:
             raise NotReady(f"The {name} is being replaced; please try again shortly.") from None
 
-    async def parse(self, fields: Mapping[str, Any]) -> GenerationRequest:
-        """The request in a client's fields. Raises `InvalidRequest`."""
-        if fields.get("image_url") is None:
-            return parse_request(fields, self.offer)
-        return await asyncio.wrap_future(READERS.submit(self._parse_with_pictures, fields))
+    async def parse(
+        self,
+        fields: Mapping[str, Any],
+        *,
+        image: bytes | None = None,
+        mask: bytes | None = None,
+        shown: Shown = STREAM,
+    ) -> GenerationRequest:
+        """The request in a client's fields and pictures. Raises `InvalidRequest`."""
+        parse = partial(parse_request, fields, self.offer, image=image, mask=mask, shown=shown)
+        if fields.get("image_url") is None and image is None:
+            return parse()
+        return await asyncio.wrap_future(READERS.submit(self._parse_with_pictures, parse))
 
-    def _parse_with_pictures(self, fields: Mapping[str, Any]) -> GenerationRequest:
-        request = parse_request(fields, self.offer)
+    def _parse_with_pictures(self, parse: Callable[[], GenerationRequest]) -> GenerationRequest:
+        request = parse()
         if request.image is not None:
             check_input(request.image)
         if request.mask is not None:

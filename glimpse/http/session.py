@@ -3,15 +3,18 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from glimpse.errors import GlimpseError
 from glimpse.event_log import Failed, Final, Preview
 from glimpse.generation import SessionMemory
 from glimpse.http.service import Service
+from glimpse.pictures import READERS
 from glimpse.ports import Priority
 from glimpse.protocols import realtime
 from glimpse.protocols.realtime import Frame, Result, Wanted
+from glimpse.protocols.session_warnings import SessionWarnings
 from glimpse.request import Offer
 
 
@@ -46,6 +49,8 @@ class Session:
         self._max_waiting_bytes = max_waiting_bytes
         self._max_unsent = max_unsent
         self._fields: dict[str, Any] = {}
+        self._messages = 0
+        self._warnings = SessionWarnings()
         self._waiting: deque[Wanted] = deque()
         self._arrived = asyncio.Event()
         self._making: asyncio.Task[None] | None = None
@@ -58,11 +63,16 @@ class Session:
     def busy(self) -> bool:
         return self._making is not None or bool(self._waiting)
 
-    def put(self, message: Mapping[str, Any]) -> None:
-        """Takes a message. Raises `InvalidRequest`; nothing of a message that does is kept."""
-        read = realtime.with_pictures_read(message, self._offer.max_input_bytes)
+    async def put(self, message: Mapping[str, Any]) -> None:
+        """Takes a message. Raises `InvalidRequest`; nothing of a message that does is kept.
+
+        Messages are put one after another: the next is merged into what this one leaves.
+        """
+        read = await self._with_pictures_read(message)
         fields = realtime.merged(self._fields, read)
-        wanted = realtime.parse(fields, self._offer)
+        self._messages += 1
+        wanted = replace(realtime.parse(fields, self._offer), number=self._messages)
+        self._warnings.arrived(wanted, realtime.left_behind(self._fields, read))
         self._fields = realtime.kept(fields)
         self._waiting.append(wanted)
         while len(self._waiting) > 1 and self._too_much_waits():
@@ -73,6 +83,14 @@ class Session:
             assert self._making is not None
             self._overtakable = False  # a second time would interrupt its ending
             self._making.cancel()
+
+    async def _with_pictures_read(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Off the event loop: a large data URI would hold everybody up."""
+        if not realtime.has_data_uris(message):
+            return message
+        limit = self._offer.max_input_bytes
+        reading = READERS.submit(realtime.with_pictures_read, message, limit)
+        return await asyncio.wrap_future(reading)
 
     def refuse(self, error: GlimpseError, request_id: str | None) -> None:
         """Counts a message that is refused, and tells the client."""
@@ -114,6 +132,9 @@ class Session:
         unsent = self._unsent.popleft()
         if isinstance(unsent, str):
             return [unsent]
+        if isinstance(unsent.event, Final):
+            warnings = (*unsent.event.warnings, *self._codec.without_effect(unsent.wanted))
+            unsent = replace(unsent, warnings=self._warnings.due(unsent.wanted, warnings))
         dropped, self._dropped = self._dropped, 0
         return self._codec.encode(unsent, dropped)
 
@@ -135,9 +156,9 @@ class Session:
                     if isinstance(event, Preview | Final):
                         self._send(Result(wanted, event))
                     elif isinstance(event, Failed):
-                        self._tell(event.error, request.request_id)
+                        self._tell(wanted.named(event.error), request.request_id)
         except GlimpseError as refused:
-            self.refuse(refused, request.request_id)
+            self.refuse(wanted.named(refused), request.request_id)
 
     def _send(self, unsent: Result | str) -> None:
         if len(self._unsent) == self._max_unsent:

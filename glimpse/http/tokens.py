@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from glimpse.errors import Forbidden, Unauthorized, invalid
+from glimpse.fields import whole
 from glimpse.http import errors
 from glimpse.http.body import read_json_object
 from glimpse.keys import KeyRing
@@ -90,7 +91,7 @@ def router(prefix: str, keys: Callable[[], KeyRing], aliases: tuple[str, ...]) -
 
 
 def _lifetime(fields: dict[str, Any], field: str) -> int:
-    lifetime_s = fields.get(field, DEFAULT_S)
+    lifetime_s = whole(fields.get(field, DEFAULT_S))
     if type(lifetime_s) is not int or not 1 <= lifetime_s <= LONGEST_S:
         raise invalid(field, f"must be a whole number of seconds, 1 to {LONGEST_S}")
     return lifetime_s

@@ -8,17 +8,30 @@ MOST_VALUES = 10_000
 full of empty objects takes twenty times its size in memory, and seconds to read."""
 
 
+class NotRead(ValueError):
+    """JSON that cannot be read. Its text goes on after "the body" or "the message"."""
+
+
 def loads(text: str | bytes) -> Any:
-    """Raises `ValueError`, also for NaN and Infinity, which are no JSON, for too many values and
-    for nesting without end."""
+    """Raises `NotRead`, also for NaN and Infinity, which are no JSON, for too many values and for
+    nesting without end."""
     marks: Any = "[{," if isinstance(text, str) else (b"[", b"{", b",")
     if sum(text.count(mark) for mark in marks) > MOST_VALUES:
-        raise ValueError("too many values")
+        raise NotRead("has too many values")
     try:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise NotRead("is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        if not text.strip():
+            raise NotRead("is empty") from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise NotRead(f"is no JSON that can be read: there is a mistake at {place}") from None
+    except NotRead:
+        raise
+    except ValueError:  # a text that is no UTF-8; a number of thousands of digits
+        raise NotRead("is no JSON that can be read") from None
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(name)
+    raise NotRead(f"has the value {name}, which is no JSON")

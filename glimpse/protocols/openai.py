@@ -4,28 +4,35 @@ import base64
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from glimpse.errors import GlimpseError, InvalidRequest, ModelNotFound, invalid
 from glimpse.event_log import Event, Failed, Final, Preview
-from glimpse.fields import validate
+from glimpse.fields import renamed, renamed_warnings, validate
 from glimpse.ports import Picture
 from glimpse.protocols.form import Part
+from glimpse.protocols.pictures import warnings_json
 from glimpse.request import (
     DEFAULT_OUTPUT_QUALITY,
     DEFAULT_STRENGTH,
+    HINTS,
     MAX_PICTURES,
     MAX_PROMPT_LENGTH,
+    GenerationInput,
     GenerationRequest,
     Offer,
     PictureFormat,
     max_steps,
     size_of_aspect,
 )
+from glimpse.request import (
+    IGNORED_FIELDS as FALS_IGNORED_FIELDS,
+)
+from glimpse.request_warnings import Shown
 
 Operation = Literal["image_generation", "image_edit"]
 
@@ -33,10 +40,16 @@ PATHS = ("/v1/images", "/v1/models")
 # What its clients put behind their `base_url`.
 ENDING = re.compile(r"/(images/(generations|edits|variations)|models)/?$")
 
-# Fields of OpenAI's own that mean nothing here, and change nothing that a client would miss.
-IGNORED_FIELDS = frozenset(
-    {"complexity", "input_fidelity", "moderation", "safety_identifier", "style", "user"}
-)
+# Fields of OpenAI's own that change nothing here: values that ask for what is done anyway, and why
+# any other has no effect. Who the user is changes no picture elsewhere either.
+NOT_DONE: dict[str, tuple[tuple[str, ...], str]] = {
+    "complexity": ((), "no picture is made of drawing commands"),
+    "input_fidelity": (("low",), "strength says how much of the picture is kept"),
+    "moderation": ((), "neither texts nor pictures are moderated"),
+    "style": ((), "the prompt alone says the style"),
+}
+IGNORED_FIELDS = frozenset(NOT_DONE) | {"safety_identifier", "user"}
+IGNORED = IGNORED_FIELDS | FALS_IGNORED_FIELDS
 
 # Names that programs have written into them; they mean the model that is served.
 OPENAI_MODEL = re.compile(r"(dall-e|gpt-image|chatgpt-image)-[\w.-]+")
@@ -45,6 +58,11 @@ OPENAI_MODEL = re.compile(r"(dall-e|gpt-image|chatgpt-image)-[\w.-]+")
 STEPS_BY_QUALITY = {"low": 0.5, "medium": 1, "high": 2, "xhigh": 3, "max": 4}
 QUALITY_BY_NAME = {"auto": "medium", "standard": "medium", "hd": "high"}
 
+# Pictures of these come as addresses, unless the client says otherwise.
+MODELS_WITH_URLS = ("dall-e-2", "dall-e-3")
+
+SIZES = ("image_size", "width", "height")
+SIDE = re.compile(r"image_size\[(width|height)\]")
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 MOST_OBLONG = 3.0  # width to height, or height to width
 PARTIAL_SIDE = 1024  # pixels; a PNG of noise is then just under what a decoder's answer may have
@@ -58,8 +76,15 @@ USAGE = {
     "total_tokens": 0,
 }
 
+SHOWN = Shown(
+    no_previews="partial_images says how many there are, in a stream",
+    no_progress="a stream tells of partial_images alone",
+)
 PICTURES = ("image", "mask")  # the files of a form
-FIELD_NAMES = {"image_url": "image", "mask_url": "mask"}  # by the names they have further in
+FIELD_NAMES: dict[Operation, dict[str, str]] = {  # by the names that they have further in
+    "image_generation": {},
+    "image_edit": {"image_url": "image", "mask_url": "mask"},
+}
 
 
 class ImagesInput(BaseModel):
@@ -86,16 +111,28 @@ class ImagesInput(BaseModel):
     output_compression: int | None = Field(
         None, ge=0, le=100, description="The quality of JPEG and WebP; 100 is the best."
     )
-    response_format: Literal["b64_json", "url"] = Field(
-        "b64_json", description="url: a data URI; not in a stream."
+    response_format: Literal["b64_json", "url"] | None = Field(
+        None,
+        description="url: a data URI; not in a stream. Left out, it is url for dall-e-2 and "
+        "dall-e-3, and b64_json for all others.",
     )
     stream: bool = False
     partial_images: int = Field(0, ge=0, le=3, description="With `stream`.")
 
 
+class ExtendedInput(ImagesInput, GenerationInput):
+    """And the fields of every other door, by their own names: OpenAI's clients send them with
+    `extra_body`. Where a field means the same as one of OpenAI's, one of the two is taken."""
+
+
+NATIVE = GenerationInput.model_fields.keys() - ImagesInput.model_fields.keys()
+
+
 @dataclass(frozen=True, slots=True)
 class ImagesRequest:
-    """What is wanted. `aspect` is width to height, None where the client leaves it open."""
+    """What is wanted. `aspect` is width to height, None where the client leaves it open. `native`
+    are fields of `parse_request` that the client gave by their own names, `given` all that it gave.
+    """
 
     operation: Operation
     prompt: str
@@ -109,6 +146,15 @@ class ImagesRequest:
     partial_images: int
     image: bytes | None = None
     mask: bytes | None = None
+    native: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    transparent: bool = False
+
+    @property
+    def masks_itself(self) -> bool:
+        """Whether what is fully transparent in the picture of an edit is the mask, where there is
+        no other: so it is for DALL-E 2, and for no later model."""
+        return self.mask is None and self.given.get("model") == "dall-e-2"
 
 
 def parse_generation(fields: Mapping[str, Any], models: Collection[str]) -> ImagesRequest:
@@ -117,7 +163,8 @@ def parse_generation(fields: Mapping[str, Any], models: Collection[str]) -> Imag
     Raises `InvalidRequest`; `ModelNotFound` for a name that is not one of `models`, nor OpenAI's.
     """
     given = {name: value for name, value in fields.items() if value is not None}
-    return _request("image_generation", validate(ImagesInput, given, IGNORED_FIELDS), models)
+    wanted = validate(ExtendedInput, given, IGNORED, hints=HINTS)
+    return _request("image_generation", wanted, given, models)
 
 
 def parse_edit(parts: Iterable[Part], models: Collection[str]) -> ImagesRequest:
@@ -125,11 +172,11 @@ def parse_edit(parts: Iterable[Part], models: Collection[str]) -> ImagesRequest:
 
     Raises the same as `parse_generation`. The mask is left as the client sent it.
     """
-    texts: dict[str, str | bytes] = {}
+    texts: dict[str, Any] = {}
     pictures: dict[str, bytes] = {}
     for name, value in parts:
         name = name.removesuffix("[]")  # of the members of a list, as which clients send pictures
-        known = name in PICTURES or name in ImagesInput.model_fields
+        known = name in PICTURES or name in ExtendedInput.model_fields
         if known and (name in texts or name in pictures):
             raise invalid(name, "is given more than once; one is taken")
         if name not in PICTURES:
@@ -140,17 +187,38 @@ def parse_edit(parts: Iterable[Part], models: Collection[str]) -> ImagesRequest:
             pictures[name] = value
         else:
             raise invalid(name, "must be a file")
-    wanted = validate(ImagesInput, texts, IGNORED_FIELDS, text=True)
+    texts = _with_sides(texts)
+    wanted = validate(ExtendedInput, texts, IGNORED, hints=HINTS, text=True)
+    for name, url in (("image", wanted.image_url), ("mask", wanted.mask_url)):
+        if url is not None:
+            raise invalid(name, f"comes as a file here, not in {name}_url")
     if "image" not in pictures:
         raise invalid("image", "Field required")
-    asked = _request("image_edit", wanted, models)
+    asked = _request("image_edit", wanted, texts, models)
     return replace(asked, image=pictures["image"], mask=pictures.get("mask"))
 
 
-def _request(operation: Operation, wanted: ImagesInput, models: Collection[str]) -> ImagesRequest:
+def _with_sides(texts: Mapping[str, Any]) -> dict[str, Any]:
+    """A form's fields. `image_size[width]` and `[height]`, as clients write an object, are one."""
+    sides = {name: match[1] for name in texts if (match := SIDE.fullmatch(name))}
+    joined = {name: value for name, value in texts.items() if name not in sides}
+    if sides:
+        if "image_size" in joined:
+            raise invalid("image_size", "is given more than once; one is taken")
+        joined["image_size"] = {side: texts[name] for name, side in sides.items()}
+    return joined
+
+
+def _request(
+    operation: Operation,
+    wanted: ExtendedInput,
+    given: Mapping[str, Any],
+    models: Collection[str],
+) -> ImagesRequest:
+    """`given` has the fields as they came, also those that are ignored."""
     if wanted.model is not None and wanted.model not in models:
         if not OPENAI_MODEL.fullmatch(wanted.model):
-            raise ModelNotFound(f"No such model; this server has {', '.join(models)}.")
+            raise _no_such_model(models)
     if wanted.background == "transparent":
         raise invalid("background", "pictures are opaque here; leave it out")
     if wanted.partial_images and not wanted.stream:
@@ -160,18 +228,32 @@ def _request(operation: Operation, wanted: ImagesInput, models: Collection[str])
     compression = wanted.output_compression
     if wanted.output_format == "png" and compression not in (None, 100):
         raise invalid("output_compression", "has a meaning only with jpeg or webp; leave it out")
+    _refuse_both(given, wanted)
+    as_url = wanted.response_format == "url"
+    if wanted.response_format is None and not wanted.stream:
+        as_url = wanted.model in MODELS_WITH_URLS
     return ImagesRequest(
         operation=operation,
         prompt=wanted.prompt,
-        n=wanted.n,
+        n=wanted.num_images if "num_images" in given else wanted.n,
         aspect=_aspect(wanted.size),
         quality=QUALITY_BY_NAME.get(wanted.quality, wanted.quality),
         output_format=wanted.output_format,
         output_quality=DEFAULT_OUTPUT_QUALITY if compression is None else compression,
-        as_url=wanted.response_format == "url",
+        as_url=as_url,
         stream=wanted.stream,
         partial_images=wanted.partial_images,
+        native=wanted.model_dump(include=NATIVE & wanted.model_fields_set),
+        given={**given, **wanted.model_dump(include=wanted.model_fields_set)},
     )
+
+
+def _refuse_both(given: Mapping[str, Any], wanted: ExtendedInput) -> None:
+    if "n" in given and "num_images" in given:
+        raise invalid("num_images", "means the same as n; give one of them")
+    sizes = [name for name in SIZES if name in given]
+    if sizes and wanted.size != "auto":
+        raise invalid(sizes[0], "means the same as size; give one of them")
 
 
 def _aspect(size: str) -> float | None:
@@ -184,37 +266,49 @@ def _aspect(size: str) -> float | None:
     return aspect
 
 
-def with_pictures(asked: ImagesRequest, size: tuple[int, int], mask: bytes | None) -> ImagesRequest:
+def with_pictures(
+    asked: ImagesRequest, size: tuple[int, int], mask: bytes | None, *, transparent: bool = False
+) -> ImagesRequest:
     """An edit with the mask as ours are, white where to paint. Where the aspect is left open, it is
-    that of the picture, whose width and height are `size`.
+    that of the picture, whose width and height are `size`. `transparent`: the picture has places
+    that are, and they are no mask.
     """
     width, height = size
     aspect = min(max(width / height, 1 / MOST_OBLONG), MOST_OBLONG)
-    return replace(asked, aspect=aspect if asked.aspect is None else asked.aspect, mask=mask)
+    return replace(
+        asked,
+        aspect=aspect if asked.aspect is None else asked.aspect,
+        mask=mask,
+        transparent=transparent,
+    )
 
 
 def generation_fields(asked: ImagesRequest, offer: Offer) -> dict[str, Any]:
-    """The fields of `parse_request` that say the same."""
+    """The fields of `parse_request` that say the same; the pictures of an edit go beside them."""
     fields: dict[str, Any] = {
+        **{name: value for name, value in asked.given.items() if name in FALS_IGNORED_FIELDS},
         "prompt": asked.prompt,
         "num_images": asked.n,
         "num_inference_steps": _steps(asked, offer),
         "output_format": asked.output_format,
     }
-    if asked.aspect is not None:
+    if asked.aspect is not None and not asked.native.keys() & set(SIZES):
         fields["width"], fields["height"] = size_of_aspect(asked.aspect, offer)
-    if asked.image is not None:
-        fields["image_url"] = _data_uri(asked.image)
-        if asked.mask is not None:
-            fields |= {"mask_url": _data_uri(asked.mask), "strength": 1.0}
-    return fields
+    if asked.mask is not None:
+        fields["strength"] = 1.0
+    return {**fields, **asked.native}
 
 
 def _steps(asked: ImagesRequest, offer: Offer) -> int:
-    steps = round(offer.default_steps * STEPS_BY_QUALITY[asked.quality])
+    steps = _steps_wanted(asked, offer)
     # Of an edit without a mask only a part of the steps is run, and one must be left.
     least = 1 if asked.image is None or asked.mask is not None else math.ceil(1 / DEFAULT_STRENGTH)
     return min(max(steps, least), max_steps(offer.default_scheduler))
+
+
+def _steps_wanted(asked: ImagesRequest, offer: Offer) -> int:
+    """By the quality alone, before the limits."""
+    return round(offer.default_steps * STEPS_BY_QUALITY[asked.quality])
 
 
 def with_partials(request: GenerationRequest, asked: ImagesRequest) -> GenerationRequest:
@@ -229,6 +323,46 @@ def with_partials(request: GenerationRequest, asked: ImagesRequest) -> Generatio
         size=PARTIAL_SIDE,
     )
     return replace(request, preview=previews, output_quality=asked.output_quality)
+
+
+def with_warnings(
+    request: GenerationRequest, asked: ImagesRequest, offer: Offer
+) -> GenerationRequest:
+    """The request of `with_partials`, with what of OpenAI's own fields is not done."""
+    found = (*_without_effect(request, asked, offer), *_not_done(asked.given))
+    return replace(request, warnings=(*request.warnings, *found))
+
+
+def _without_effect(
+    request: GenerationRequest, asked: ImagesRequest, offer: Offer
+) -> Iterator[str]:
+    given = asked.given
+    if OPENAI_MODEL.fullmatch(given.get("model", "")):
+        yield "model is not served here; the one of GET /v1/models made the picture."
+    made = f"{request.width}x{request.height}"
+    if given.get("size", "auto") not in ("auto", made):
+        yield f"size gives the aspect alone; at the model's native area the picture is {made}."
+    if given.get("quality", "auto") != "auto":
+        if "num_inference_steps" in asked.native:
+            yield "quality has no effect: num_inference_steps is given."
+        elif request.num_inference_steps != _steps_wanted(asked, offer):
+            yield f"quality is held to {request.num_inference_steps} steps, a limit of the model."
+    if asked.transparent:
+        yield (
+            "mask is left out: what is transparent in image counts as white, and the whole picture "
+            "is drawn again. With the model dall-e-2 it would be the mask."
+        )
+    if asked.partial_images > len(request.preview_steps):
+        yield f"partial_images are {len(request.preview_steps)}, as so few steps are run."
+    elif asked.partial_images and request.num_images > 1:
+        yield "partial_images are of the first picture; the others have none."
+
+
+def _not_done(given: Mapping[str, Any]) -> Iterator[str]:
+    for name, (harmless, because) in NOT_DONE.items():
+        value = given.get(name)
+        if value is not None and value not in harmless:
+            yield f"{name} has no effect: {because}."
 
 
 def encode(
@@ -246,13 +380,13 @@ def encode(
                 _told(request, asked, now),
             )
         case Final():
-            told = _told(request, asked, now)
+            told = _told(request, asked, now) | warnings_json(_named(event.warnings, asked))
             return b"".join(
                 _sent(f"{asked.operation}.completed", _base64(picture), {"usage": USAGE}, told)
                 for picture in event.pictures
             )
         case Failed():
-            return _sent("error", error_json(event.error))
+            return _sent("error", error_json(event.error, FIELD_NAMES[asked.operation]))
         case _:
             return None
 
@@ -293,7 +427,12 @@ def images_json(
         ],
         "usage": USAGE,
         **_properties(request, asked),
+        **warnings_json(_named(final.warnings, asked)),
     }
+
+
+def _named(warnings: Iterable[str], asked: ImagesRequest) -> tuple[str, ...]:
+    return renamed_warnings(warnings, FIELD_NAMES[asked.operation])
 
 
 def _base64(picture: Picture) -> dict[str, str]:
@@ -308,16 +447,28 @@ def _data_uri(data: bytes, content_type: str = "image/png") -> str:
 def models_json(models: Collection[str], created: int) -> dict[str, Any]:
     return {
         "object": "list",
-        "data": [
-            {
-                "id": name,
-                "object": "model",
-                "created": created,
-                "owned_by": name.partition("/")[0],
-            }
-            for name in models
-        ],
+        "data": [_model_json(name, created) for name in models],
     }
+
+
+def model_json(name: str, models: Collection[str], created: int) -> dict[str, Any]:
+    """One of the models by its name. Raises `ModelNotFound`."""
+    if name not in models:
+        raise _no_such_model(models)
+    return _model_json(name, created)
+
+
+def _model_json(name: str, created: int) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": name.partition("/")[0],
+    }
+
+
+def _no_such_model(models: Collection[str]) -> ModelNotFound:
+    return ModelNotFound(f"No such model; this server has {', '.join(models)}.")
 
 
 def speaks(path: str) -> bool:
@@ -338,18 +489,21 @@ def status(error: GlimpseError) -> int:
     return 400 if isinstance(error, InvalidRequest) else error.status
 
 
-def error_json(error: GlimpseError) -> dict[str, Any]:
+def names_at(path: str) -> Mapping[str, str]:
+    """The names that clients of a route have for fields, by those that they have further in."""
+    return FIELD_NAMES["image_edit" if path == f"{PATHS[0]}/edits" else "image_generation"]
+
+
+def error_json(
+    error: GlimpseError, names: Mapping[str, str] = FIELD_NAMES["image_edit"]
+) -> dict[str, Any]:
     """`param` is the first field that is wrong, by the client's name for it."""
     param = None
     if isinstance(error, InvalidRequest):
-        error = InvalidRequest([{**p, "loc": _names(p["loc"])} for p in error.problems])
-        names = [part for part in error.problems[0]["loc"] if part != "body"]
-        param = ".".join(map(str, names)) or None
+        error = renamed(error, names)
+        place = [part for part in error.problems[0]["loc"] if part != "body"]
+        param = ".".join(map(str, place)) or None
     kind = "server_error" if error.fault == "server" else "invalid_request_error"
     if error.status == 429:
         kind = "rate_limit_error"
     return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}
-
-
-def _names(place: Iterable[Any]) -> list[Any]:
-    return [FIELD_NAMES.get(part, part) for part in place]

@@ -1,6 +1,7 @@
 """What JSON answers of several doors have in common."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +18,11 @@ def image_json(picture: Picture) -> dict[str, Any]:
         "width": picture.width,
         "height": picture.height,
     }
+
+
+def warnings_json(warnings: Sequence[str]) -> dict[str, list[str]]:
+    """Absent where there are none."""
+    return {"warnings": list(warnings)} if warnings else {}
 
 
 def timings_json(timings: Timings) -> dict[str, float]:

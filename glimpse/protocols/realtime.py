@@ -6,7 +6,7 @@ their Python client takes an error in msgpack for a result.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgpack
@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glimpse.errors import GlimpseError, InvalidMessage, InvalidRequest, invalid
 from glimpse.event_log import Final, Preview, Timings
-from glimpse.fields import problems_of
+from glimpse.fields import problems_of, renamed
 from glimpse.ports import Picture
-from glimpse.protocols import json_text
-from glimpse.protocols.pictures import image_json, timings_json
+from glimpse.protocols import json_text, packed
+from glimpse.protocols.pictures import image_json, timings_json, warnings_json
 from glimpse.request import (
     IGNORED_FIELDS,
     GenerationRequest,
@@ -25,13 +25,10 @@ from glimpse.request import (
     parse_request,
     picture_in,
 )
+from glimpse.request_warnings import Shown
 
 Frame: TypeAlias = bytes | str
 """Of a WebSocket: binary or text."""
-
-MOST_ENTRIES = 64
-"""Of a map or an array in a message, and of those a message. It has far fewer, and a claim of more
-costs memory before it is found to be empty; 15 MB of empty arrays in one another are a gigabyte."""
 
 # A value for one of them takes the place of what was kept for the others: they mean the same thing.
 SUPERSEDES: dict[str, tuple[str, ...]] = {
@@ -43,8 +40,13 @@ SUPERSEDES: dict[str, tuple[str, ...]] = {
     "width": ("image_size",),
     "height": ("image_size",),
 }
+PICTURES = ("image", "image_url")
+DATA_URIS = ("image_url", "mask_url")
 OF_A_PICTURE = ("mask", "mask_url", "strength")
 """They mean nothing without an input picture, and go with it."""
+
+WITH_PREVIEWS = Shown(no_progress="a session tells of previews alone")
+PICTURES_ALONE = Shown("stream_previews is not true", WITH_PREVIEWS.no_progress)
 
 
 class RealtimeInput(BaseModel):
@@ -63,18 +65,26 @@ class RealtimeInput(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One message, with every value decided. `data_uri`: pictures as text, not as bytes."""
+    """One message, with every value decided. `data_uri`: pictures as text, not as bytes. `fields`
+    are the message's and those kept from the messages before it. `number` counts messages."""
 
     request: GenerationRequest
     data_uri: bool
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    number: int = 0
+
+    def named(self, error: GlimpseError) -> GlimpseError:
+        """An error with the client's names for the fields."""
+        return renamed(error, names(self.fields)) if isinstance(error, InvalidRequest) else error
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A preview or the finished pictures."""
+    """A preview or the finished pictures; `warnings` go with the finished ones."""
 
     wanted: Wanted
     event: Preview | Final
+    warnings: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -85,12 +95,16 @@ class Result:
         return None if isinstance(self.event, Preview) else self.event.timings
 
 
+def has_data_uris(message: Mapping[str, Any]) -> bool:
+    return any(message.get(name) is not None for name in DATA_URIS)
+
+
 def with_pictures_read(message: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
     """A message with the pictures in its data URIs as bytes: they may be kept for hundreds of
     messages, and each would read them again. Raises `InvalidRequest`.
     """
     read = dict(message)
-    for name in ("image_url", "mask_url"):
+    for name in DATA_URIS:
         url = message.get(name)
         if url is not None:
             read[name] = picture_in(name, url, max_bytes)
@@ -119,8 +133,32 @@ def merged(kept: Mapping[str, Any], message: Mapping[str, Any]) -> dict[str, Any
     return fields
 
 
+def names(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The names by which a client sent its pictures, by those that they have further in."""
+    return {f"{name}_url": name for name in ("image", "mask") if name in fields}
+
+
+def left_behind(kept: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[str, ...]:
+    """Warnings about what is kept no longer, and was not cleared by its own name."""
+    gone = kept.keys() - merged(kept, message).keys() - message.keys()
+    return tuple(
+        f"{name} of an earlier message is left behind: it means nothing without a picture."
+        if name in OF_A_PICTURE
+        else f"{name} of an earlier message is left behind: this one gives the size otherwise."
+        for name in sorted(gone - set(PICTURES))
+    )
+
+
 def parse(fields: Mapping[str, Any], offer: Offer) -> Wanted:
-    """What fields mean, after `with_pictures_read`. Raises `InvalidRequest`, field by field."""
+    """What fields mean, after `with_pictures_read`. Raises `InvalidRequest`, field by field, each
+    by the client's name for it."""
+    try:
+        return _parse(fields, offer)
+    except InvalidRequest as refused:
+        raise renamed(refused, names(fields)) from None
+
+
+def _parse(fields: Mapping[str, Any], offer: Offer) -> Wanted:
     own = RealtimeInput.model_fields
     try:
         ours = RealtimeInput.model_validate({name: fields[name] for name in own if name in fields})
@@ -130,20 +168,27 @@ def parse(fields: Mapping[str, Any], offer: Offer) -> Wanted:
     for picture in ("image", "mask"):
         if picture in fields and f"{picture}_url" in fields:
             raise invalid(picture, f"give either {picture} or {picture}_url, not both")
-    if not ours.stream_previews:
-        others["preview_every"] = 0
     request = parse_request(
         others,
         offer,
         image=ours.image_url if ours.image is None else ours.image,
         mask=ours.mask_url if ours.mask is None else ours.mask,
         full_quality=ours.full_quality,
+        shown=WITH_PREVIEWS if ours.stream_previews else PICTURES_ALONE,
     )
-    return Wanted(request, ours.image_encoding == "data_uri")
+    if ours.stream_previews and not request.preview_steps:
+        why = "preview_every is 0" if request.preview.every == 0 else "there is but one step"
+        warning = f"stream_previews has no effect: {why}."
+        request = replace(request, warnings=(*request.warnings, warning))
+    return Wanted(request, ours.image_encoding == "data_uri", fields)
 
 
 class Codec(Protocol):
     """How the messages of one connection are written."""
+
+    def without_effect(self, wanted: Wanted) -> tuple[str, ...]:
+        """Warnings about what this way of writing leaves undone."""
+        ...
 
     def decode(self, frame: Frame) -> dict[str, Any]:
         """Raises `InvalidMessage`."""
@@ -158,23 +203,13 @@ class Codec(Protocol):
 class Msgpack:
     """`/realtime`: a binary frame a message, both ways."""
 
+    def without_effect(self, wanted: Wanted) -> tuple[str, ...]:
+        return ()
+
     def decode(self, frame: Frame) -> dict[str, Any]:
         if isinstance(frame, str):
             raise InvalidMessage("Send msgpack in binary frames; this was a text frame.")
-        try:
-            few = _Few()
-            message = msgpack.unpackb(
-                frame,
-                max_array_len=MOST_ENTRIES,
-                max_map_len=MOST_ENTRIES,
-                max_ext_len=0,
-                object_hook=few,
-                list_hook=few,
-            )
-        # Damaged messages make msgpack raise all of these, and its own, which are ValueErrors.
-        except (ValueError, TypeError, RecursionError, OverflowError):
-            raise InvalidMessage("This is no msgpack message that can be read.") from None
-        return _fields(message)
+        return _fields(packed.loads(frame))
 
     def encode(self, result: Result, dropped: int) -> list[Frame]:
         def image(picture: Picture) -> dict[str, Any]:
@@ -187,20 +222,6 @@ class Msgpack:
         return [packed]
 
 
-class _Few:
-    """Sees every map and array of a message as soon as it is read. Raises `ValueError` when there
-    are too many."""
-
-    def __init__(self) -> None:
-        self._left = MOST_ENTRIES
-
-    def __call__(self, container: Any) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise ValueError("too many maps and arrays")
-        return container
-
-
 class Json:
     """`/ws`: JSON text in. Out one text frame with data URIs, or with `binary` a text frame and
     then a binary frame for each picture."""
@@ -208,17 +229,19 @@ class Json:
     def __init__(self, binary: bool) -> None:
         self._binary = binary
 
+    def without_effect(self, wanted: Wanted) -> tuple[str, ...]:
+        if "image_encoding" not in wanted.fields or wanted.data_uri != self._binary:
+            return ()
+        how = "bytes with" if self._binary else "data URIs without"
+        return (f"image_encoding has no effect on /ws: pictures are {how} ?binary=1.",)
+
     def decode(self, frame: Frame) -> dict[str, Any]:
         if isinstance(frame, bytes):
             raise InvalidMessage("Send JSON in text frames; this was a binary frame.")
         try:
-            message = json_text.loads(frame)
-        except ValueError:
-            raise InvalidMessage(
-                "This is no JSON message that can be read (NaN and Infinity are none either), "
-                "or it has too many values."
-            ) from None
-        return _fields(message)
+            return _fields(json_text.loads(frame))
+        except json_text.NotRead as reason:
+            raise InvalidMessage(f"The message {reason}.") from None
 
     def encode(self, result: Result, dropped: int) -> list[Frame]:
         describe = _image_described if self._binary else image_json
@@ -242,8 +265,6 @@ def error_code(error: GlimpseError) -> str:
 def _fields(message: object) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise InvalidMessage('A message is a map of fields, such as {"prompt": "a lighthouse"}.')
-    if not all(isinstance(name, str) for name in message):
-        raise InvalidMessage("The names of fields are text.")
     return message
 
 
@@ -262,7 +283,7 @@ def _fields_of(result: Result, dropped: int) -> dict[str, Any]:
         fields["quality"] = "rough"
     if result.timings is not None:
         fields["timings"] = timings_json(result.timings)
-    return fields
+    return fields | warnings_json(result.warnings)
 
 
 def _image_described(picture: Picture) -> dict[str, Any]:

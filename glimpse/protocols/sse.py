@@ -9,7 +9,7 @@ from typing import Any
 
 from glimpse.errors import GlimpseError
 from glimpse.event_log import Event, Failed, Final, Preview, Step
-from glimpse.protocols.pictures import image_json, timings_json
+from glimpse.protocols.pictures import image_json, timings_json, warnings_json
 from glimpse.request import GenerationRequest
 
 CONTENT_TYPE = "text/event-stream"
@@ -53,6 +53,7 @@ def final_json(event: Final, request: GenerationRequest) -> dict[str, Any]:
         "seed": request.seed,
         "request_id": request.request_id,
         "timings": timings_json(event.timings),
+        **warnings_json(event.warnings),
     }
 
 

@@ -162,6 +162,47 @@ def test_models(client: openai.OpenAI) -> None:
     assert answer.data is not None and picture(answer.data[0]).size == (128, 128)
 
 
+def test_a_model_by_its_name(client: openai.OpenAI) -> None:
+    assert client.models.retrieve("glimpse/miniature").id == "glimpse/miniature"
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.models.retrieve("glimpse/none")
+    assert missing.value.code == "model_not_found"
+
+
+def test_the_fields_of_other_routes_go_into_the_extra_body(client: openai.OpenAI) -> None:
+    native = {"seed": 7, "num_inference_steps": 4.0, "image_size": {"width": 64, "height": 96}}
+    answers = [
+        client.images.generate(prompt=PROMPT, extra_body=native | {"enable_safety_checker": True})
+        for _ in range(2)
+    ]
+    one, again = (picture((answer.data or [])[0]) for answer in answers)
+    assert one.size == (64, 96)
+    assert np.array_equal(pixels(one), pixels(again))
+    edits = [
+        client.images.edit(prompt=PROMPT, image=png(one), extra_body=native | {"strength": 0.5})
+        for _ in range(2)
+    ]
+    edited, again = (picture((answer.data or [])[0]) for answer in edits)
+    assert edited.size == (64, 96)
+    assert np.array_equal(pixels(edited), pixels(again))
+    assert (answers[0].model_extra or {})["warnings"] == [
+        "enable_safety_checker has no effect: no picture is checked."
+    ]
+
+
+def test_pictures_of_dall_e_have_addresses_and_a_long_prompt_is_told(
+    client: openai.OpenAI,
+) -> None:
+    answer = client.images.generate(model="dall-e-3", prompt="a windmill on a hill " * 30)
+    [item] = answer.data or []
+    assert item.b64_json is None
+    head, data = (item.url or "").split(",")
+    assert head == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (128, 128)
+    warned = [each.split()[0] for each in (answer.model_extra or {})["warnings"]]
+    assert warned == ["model", "prompt"]
+
+
 def test_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as bad:
         client.images.generate(prompt=PROMPT, n=9, stream=True)

@@ -26,6 +26,6 @@ def test_every_answer_is_one_that_the_document_has(
         timeout=400,
     )
     assert ran.returncode == 0, ran.stdout
-    assert "10 selected / 10 total" in ran.stdout
+    assert "11 selected / 11 total" in ran.stdout
     assert application.steps_run() > 0
     assert {process.pid for process in application.actors("Serve")} == before

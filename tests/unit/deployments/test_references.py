@@ -73,7 +73,7 @@ async def test_a_failed_answer_is_found_out_before_it_is_handed_on() -> None:
             return self.ref
 
     right: Any = Response(None)
-    assert await reference_to(right) == [right.ref]
+    assert await reference_to(right) == ([right.ref], "embeddings")
     wrong: Any = Response(StageLost("text_encode"))
     with pytest.raises(StageLost):
         await reference_to(wrong)

@@ -132,17 +132,32 @@ async def test_texts_that_wait_share_a_call_and_are_encoded_once(
             asyncio.create_task(stage.encode("r", prompt, negative))
             for prompt, negative in (("a", "b"), ("c", None))
         ]
-    first, second = await asyncio.gather(*asked)
+    first, second = [(await each).conditioning for each in asked]
     after = await stage.ping()
     assert (after["texts"] - before["texts"], after["calls"] - before["calls"]) == (3, 1)
     assert first.negative is not None and second.negative is None
-    again = await stage.encode("r", "b", "c")
+    again = (await stage.encode("r", "b", "c")).conditioning
     assert await stage.ping() == after
     assert again.prompt is first.negative and again.negative is second.prompt
     for text in "defg":
         await stage.encode("r", text, None)
     await stage.encode("r", "b", None)  # four newer ones have come since
     assert (await stage.ping())["texts"] == after["texts"] + 5
+
+
+async def test_of_a_long_text_the_tokens_that_are_not_read_are_counted(
+    torch_thread: TorchThread, text_encoder: SDXLTextEncoder
+) -> None:
+    embeds: Batches[str, TextEmbedding] = Batches(
+        torch_thread, text_encoder.encode, most=lambda text: 16
+    )
+    stage = TextEncoding(text_encoder, embeds.run, cache_size=4)
+    short, long = "w " * 75, "w " * 78
+    for _ in range(2):  # from the cache, too
+        encoded = await stage.encode("r", short, long)
+        assert (encoded.prompt_cut, encoded.negative_prompt_cut) == (0, 3)
+        encoded = await stage.encode("r", long, None)
+        assert (encoded.prompt_cut, encoded.negative_prompt_cut) == (3, 0)
 
 
 async def test_a_denoiser_makes_the_picture_itself_where_it_is_asked_to(
@@ -199,7 +214,7 @@ async def test_a_denoiser_that_is_closed_stops_before_its_next_step(
     decoder = PreviewDecoding(torch_thread, tiny_vae, max_batch_pixels=1)
     stage = Denoising(Engine(network, torch_thread, row_budget=2), decoder)
     encoder = TextEncoding(text_encoder, _given(text), cache_size=1)
-    conditioning = await encoder.encode("r", "a house", None)
+    conditioning = (await encoder.encode("r", "a house", None)).conditioning
     options = DenoiseOptions(
         priority=Priority.INTERACTIVE, deadline_s=None, emit_at=frozenset(range(100))
     )

@@ -73,6 +73,20 @@ async def test_the_stages_are_told_what_the_request_says() -> None:
     assert stages.at_work == 0
 
 
+async def test_what_was_not_done_is_told_with_the_pictures() -> None:
+    stages = FakeStages()
+    stages.text_encoder.cut = (1, 12)
+    request = make_request(negative_prompt="blur", warnings=("strength is odd.",))
+    final = (await Run(stages, request).events())[-1]
+    assert isinstance(final, Final)
+    assert final.warnings == (
+        "strength is odd.",
+        "prompt is longer than the text encoders read: its last token has no effect.",
+        "negative_prompt is longer than the text encoders read: its last 12 tokens have no effect.",
+    )
+    assert (await Run(FakeStages(), make_request()).events())[-1].warnings == ()  # type: ignore[union-attr]
+
+
 async def test_timings_are_those_of_the_stages_and_the_way_to_the_denoiser_is_queue() -> None:
     stages = FakeStages()
     stages.text_encoder.gate.clear()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from glimpse.errors import InvalidRequest
-from glimpse.fields import MAX_PROBLEMS, validate
+from glimpse.fields import MAX_PROBLEMS, field_of, validate
 from glimpse.request import (
     IGNORED_FIELDS,
     MAX_SEED,
@@ -25,6 +25,7 @@ from glimpse.request import (
     parse_request,
     size_of_aspect,
 )
+from glimpse.request_warnings import Shown
 from tests.fakes import OFFER, make_request
 
 SDXL = dataclasses.replace(
@@ -136,9 +137,32 @@ INTEGERS = {
 @pytest.mark.parametrize("field", INTEGERS)
 def test_an_integer_out_of_its_range_or_of_another_type_is_refused(field: str) -> None:
     least, most = INTEGERS[field]
-    wrong = [least - 1, most + 1, 10**400, True, False, "5", 5.0, math.nan, math.inf, [5], {}]
+    wrong = [least - 1, most + 1, 10**400, True, False, "5", 5.5, math.nan, math.inf, [5], {}]
+    wrong += [least - 1.0, most + 1.0, 1e308, -math.inf, 4.000001, "5.0", b"5"]
     for value in wrong:
         assert refused(**{field: value})[0] == field
+
+
+@pytest.mark.parametrize("field", INTEGERS)
+def test_a_float_without_a_fraction_is_the_integer(field: str) -> None:
+    sizes = {"width": (32, 256), "height": (32, 256)}
+    least, most = sizes.get(field, INTEGERS[field])
+    for value in (least, most):
+        named = {field: value, "seed": value if field == "seed" else 1, "request_id": "x"}
+        asked = parse(**named | {field: float(value)})
+        assert asked == parse(**named)
+        assert all(type(each) is not float for each in dataclasses.astuple(asked.preview))
+    assert type(parse(seed=7.0).seed) is int
+    assert parse(seed=-0.0).seed == 0
+    request = parse(image_size={"width": 64.0, "height": 200.0})
+    assert (request.width, request.height) == (64, 200)
+
+
+def test_a_random_seed_is_asked_for_by_null() -> None:
+    for value in (-1, -1.0, "random", True, 2**32):
+        field, message = refused(seed=value)
+        assert field == "seed"
+        assert message.endswith("; for a random seed send null, or leave it out")
 
 
 @pytest.mark.parametrize(
@@ -458,6 +482,128 @@ def test_lcm_takes_no_more_steps_than_it_was_distilled_on(offer: Any) -> None:
     assert parse_request(fields | {"num_inference_steps": 50}, offer).num_inference_steps == 50
     with pytest.raises(InvalidRequest, match="at most 50 steps"):
         parse_request(fields | {"num_inference_steps": 51}, offer)
+
+
+# Warnings
+
+
+def warned(**fields: Any) -> list[str]:
+    return list(parse(**fields).warnings)
+
+
+def test_a_request_that_is_met_has_no_warnings() -> None:
+    assert warned() == []
+    assert warned(negative_prompt="fog", guidance_scale=1.5) == []
+    assert warned(image_url=PNG_URL) == []
+    assert warned(image_url=PNG_URL, strength=0.5, num_inference_steps=8) == []
+
+
+@pytest.mark.parametrize("guidance_scale", [0, 0.5, 1, 1.0])
+def test_a_negative_prompt_without_guidance_is_not_used_and_says_so(guidance_scale: float) -> None:
+    request = parse(negative_prompt="fog", guidance_scale=guidance_scale)
+    assert request.negative_prompt is None
+    assert request.warnings[0] == (
+        "negative_prompt has no effect: guidance is off, as guidance_scale is not above 1."
+    )
+    turbo = dataclasses.replace(OFFER, default_guidance_scale=0.0)
+    request = parse_request({"prompt": "x", "negative_prompt": "fog"}, turbo)
+    assert [field_of(each) for each in request.warnings] == ["negative_prompt"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "about", "run"),
+    [
+        ({"strength": 0.7, "num_inference_steps": 4}, ["strength"], 2),
+        ({"strength": 0.29, "num_inference_steps": 100}, ["strength"], 28),
+        ({"strength": 0.75, "num_inference_steps": 4}, [], 3),
+        ({"strength": 0.7}, ["strength"], 2),
+        ({"num_inference_steps": 4}, ["num_inference_steps"], 2),
+        ({"num_inference_steps": 5}, [], 3),
+        ({}, [], 2),  # nobody asked for any number
+    ],
+)
+def test_steps_that_strength_rounds_away_are_told(
+    fields: dict[str, Any], about: list[str], run: int
+) -> None:
+    request = parse(image_url=PNG_URL, **fields)
+    assert request.steps == run
+    assert [field_of(each) for each in request.warnings] == about
+    assert all(f"{run} of {request.num_inference_steps}" in each for each in request.warnings)
+
+
+@pytest.mark.parametrize(
+    ("fields", "about"),
+    [
+        ({"preview_every": 0, "preview_quality": 30, "preview_size": 64}, {"quality", "size"}),
+        (
+            {"num_inference_steps": 1, "preview_every": 1, "preview_format": "webp"},
+            {"every", "format"},
+        ),
+        ({"preview_size": 129}, {"size"}),
+        ({"preview_size": 128}, set()),
+        ({"preview_every": 2, "num_images": 2}, {"every"}),
+        ({"num_images": 2}, set()),
+    ],
+)
+def test_what_is_said_of_previews_that_there_are_not_is_told(
+    fields: dict[str, Any], about: set[str]
+) -> None:
+    assert {field_of(each) for each in warned(**fields)} == {f"preview_{name}" for name in about}
+
+
+def test_a_door_that_shows_no_previews_makes_none_and_says_why() -> None:
+    alone = Shown("they are not shown", "nor is this")
+    fields = {"prompt": "x", "preview_every": 2, "progress": True}
+    request = parse_request(fields, OFFER, shown=alone)
+    assert request.preview_steps == frozenset()
+    assert request.warnings == (
+        "preview_every has no effect: they are not shown.",
+        "progress has no effect: nor is this.",
+    )
+    assert parse_request({"prompt": "x"}, OFFER, shown=alone).warnings == ()
+
+
+def test_a_preset_that_the_limits_make_smaller_says_so() -> None:
+    narrow = dataclasses.replace(OFFER, max_side=160)
+    for preset, about in (("landscape_4_3", []), ("landscape_16_9", ["image_size"])):
+        request = parse_request({"prompt": "x", "image_size": preset}, narrow)
+        assert [field_of(each) for each in request.warnings] == about
+
+
+@pytest.mark.parametrize(
+    ("fields", "warns"),
+    [
+        ({"enable_safety_checker": True}, True),
+        ({"enable_safety_checker": False}, False),
+        ({"enable_safety_checker": None}, False),
+        ({"safety_checker_version": "v1"}, True),
+        ({"safety_tolerance": "2"}, True),
+        ({"safety_tolerance": "6"}, False),
+        ({"expand_prompt": True}, True),
+        ({"enable_prompt_expansion": False}, False),
+        ({"acceleration": "regular"}, True),
+        ({"acceleration": "none"}, False),
+        ({"sync_mode": True}, False),
+        ({"sync_mode": False}, False),
+        ({"format": "jpeg"}, False),
+        ({"format": "png"}, True),
+        ({"format": "png", "output_format": "png"}, False),
+        ({"acceleration": ["x"]}, True),
+    ],
+)
+def test_an_ignored_field_warns_where_its_value_asks_for_what_is_not_done(
+    fields: dict[str, Any], warns: bool
+) -> None:
+    (name, *_) = fields
+    assert [field_of(each) for each in warned(**fields)] == [name] * warns
+
+
+def test_a_warning_never_sends_back_what_was_sent() -> None:
+    secret = "S3CR3T"
+    texts = dict.fromkeys(["negative_prompt", *IGNORED_FIELDS], secret)
+    told = warned(**texts, guidance_scale=0.123456)
+    assert len(told) > 8
+    assert "S3CR3T" not in str(told) and "0.123" not in str(told)
 
 
 # What follows from a request

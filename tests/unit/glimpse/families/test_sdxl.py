@@ -34,6 +34,16 @@ def test_a_text_is_encoded_as_by_the_pipeline(
     assert np.array_equal(embedding.pooled, pooled[0].numpy())
 
 
+@pytest.mark.parametrize(("words", "cut"), [(0, 0), (1, 0), (75, 0), (76, 1), (200, 125)])
+def test_of_a_text_past_77_tokens_the_rest_is_counted(
+    text_encoder: SDXLTextEncoder, words: int, cut: int
+) -> None:
+    longest = text_encoder.encode(["w " * 75])[0]
+    (embedding,) = text_encoder.encode(["w " * words])
+    assert embedding.cut == cut
+    assert np.array_equal(embedding.tokens, longest.tokens) == (words >= 75)
+
+
 def test_texts_of_one_batch_are_told_apart(text_encoder: SDXLTextEncoder) -> None:
     batch = text_encoder.encode(TEXTS)
     for text, embedding in zip(TEXTS, batch, strict=True):

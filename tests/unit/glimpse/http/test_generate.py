@@ -151,7 +151,38 @@ async def test_run_answers_with_the_picture_as_json(root: str) -> None:
         "steps": 4,
         "seed": 7,
         "request_id": "r1",
+        "warnings": [
+            "preview_every has no effect: the answer has the finished pictures alone; use /stream."
+        ],
     }
+
+
+async def test_previews_that_nobody_is_shown_are_not_made() -> None:
+    server = Server()
+    fields = {"prompt": "x", "num_inference_steps": 20, "progress": True, "preview_size": 64}
+    answer = await server.ask("POST", "/", json=fields)
+    assert [each.split()[0] for each in answer.json()["warnings"]] == ["preview_size", "progress"]
+    assert server.stages.denoiser.emit_denoised_at == [frozenset()]
+    assert server.stages.preview_decoder.steps == []
+    assert "warnings" not in (await server.ask("POST", "/", json={"prompt": "x"})).json()
+
+
+async def test_warnings_are_in_the_last_event() -> None:
+    exchange = await Server().open("/stream", INPUT | {"enable_safety_checker": True}).ended()
+    *previews, final = exchange.events
+    assert previews and not any("warnings" in event for event in previews)
+    assert final["warnings"] == ["enable_safety_checker has no effect: no picture is checked."]
+
+
+@pytest.mark.parametrize("path", ["/", "/stream"])
+async def test_a_float_without_a_fraction_is_the_integer(path: str) -> None:
+    server = Server()
+    fields = {"prompt": "x", "seed": 7.0, "num_inference_steps": 4.0, "num_images": 2.0}
+    assert (await server.ask("POST", path, json=fields)).status_code == 200
+    assert [job.seed for job in server.stages.denoiser.jobs] == [7, 8]
+    for wrong in (4.5, "4", True, [4.0]):
+        answer = await server.ask("POST", path, json=fields | {"num_inference_steps": wrong})
+        assert answer.status_code == 422
 
 
 async def test_a_random_seed_is_told() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import io
+import json
 import time
 from collections.abc import AsyncIterator
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import httpx2
+import jsonschema
 import openai
 import pytest
 from PIL import Image
@@ -213,6 +215,172 @@ async def test_a_picture_that_will_not_do_is_a_400_that_names_it(
     assert server.stages.text_encoder.texts == []
 
 
+def with_hole(holes: int = 32) -> bytes:
+    """A picture of 8 x 8 whose first pixels are fully transparent, and the others half."""
+    image = Image.new("RGBA", (8, 8), (200, 9, 9, 128))
+    image.putdata([(0, 0, 0, 0)] * holes + [(200, 9, 9, 128)] * (64 - holes))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def test_what_is_transparent_in_the_picture_is_the_mask_of_dall_e_2_alone() -> None:
+    for model, masked in (("dall-e-2", True), ("gpt-image-1", False), (openai.omit, False)):
+        server = Server(max_body_bytes=10_000)
+        async with client_of(server) as client:
+            answer = await client.images.edit(
+                image=with_hole(), prompt=PROMPT, model=model, response_format="b64_json"
+            )
+        warned = [each.split()[0] for each in (answer.model_extra or {}).get("warnings", [])]
+        assert warned.count("mask") == (not masked)
+        [mask] = server.stages.image_codec.masks
+        [job] = server.stages.denoiser.jobs
+        assert (mask is not None, job.strength) == ((True, 1.0) if masked else (False, 0.6))
+        if mask is not None:
+            with Image.open(io.BytesIO(mask)) as opened:
+                assert opened.convert("L").tobytes() == bytes([255] * 32 + [0] * 32)
+
+
+@pytest.mark.parametrize(
+    ("picture", "mask"),
+    [
+        (with_hole(0), None),
+        (png(), None),
+        (png(mode="LA", colour=(9, 1)), None),
+        (with_hole(), with_hole(1)),
+    ],
+)
+async def test_a_picture_without_holes_or_with_a_mask_is_like_any_other(
+    picture: bytes, mask: bytes | None
+) -> None:
+    for model in ("dall-e-2", "glimpse/miniature"):
+        server = Server(max_body_bytes=10_000)
+        async with client_of(server) as client:
+            answer = await client.images.edit(
+                image=picture, mask=mask or openai.omit, prompt=PROMPT, model=model
+            )
+        assert "mask" not in str((answer.model_extra or {}).get("warnings"))
+        [found] = server.stages.image_codec.masks
+        assert (found is None) == (mask is None)
+
+
+# The fields of other doors
+
+
+NATIVE: dict[str, Any] = {
+    "seed": 7,
+    "negative_prompt": "fog",
+    "guidance_scale": 3.5,
+    "num_inference_steps": 6,
+    "scheduler": "ddim",
+    "image_size": {"width": 64, "height": 96},
+    "request_id": "mine",
+}
+
+
+@pytest.mark.parametrize("operation", ["generate", "edit"])
+async def test_native_fields_are_taken_as_extra_fields(operation: str) -> None:
+    server = Server(max_body_bytes=10_000)
+    async with client_of(server) as client:
+        if operation == "generate":
+            raw = client.images.with_raw_response.generate(prompt=PROMPT, extra_body=NATIVE)
+        else:
+            more = NATIVE | {"strength": 0.5, "enable_safety_checker": False}
+            raw = client.images.with_raw_response.edit(prompt=PROMPT, image=png(), extra_body=more)
+        told = await raw
+    assert told.headers["x-fal-request-id"] == "mine"
+    assert "warnings" not in json.loads(told.text)
+    [job] = server.stages.denoiser.jobs
+    assert (job.seed, job.guidance_scale, job.num_inference_steps) == (7, 3.5, 6)
+    assert (job.scheduler, job.width, job.height) == ("ddim", 64, 96)
+    assert job.strength == (0.5 if operation == "edit" else 1.0)
+    assert server.stages.text_encoder.texts == [(PROMPT, "fog")]
+
+
+async def test_a_generation_may_start_from_a_picture_as_everywhere() -> None:
+    server = Server(max_body_bytes=10_000)
+    url = "data:image/png;base64," + base64.b64encode(png()).decode()
+    fields = {"prompt": PROMPT, "image_url": url, "mask_url": url, "strength": 0.75}
+    answer = await server.ask("POST", GENERATIONS, json=fields)
+    assert answer.status_code == 200
+    assert [picture for picture, *_ in server.stages.image_codec.encoded] == [png()]
+    assert server.stages.image_codec.masks == [png()]
+    refused = await server.ask("POST", GENERATIONS, json=fields | {"image_url": "x"})
+    assert refused.json()["error"]["param"] == "image_url"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"n": 2, "num_images": 2}, "num_images"),
+        ({"size": "1024x1024", "width": 64}, "width"),
+        ({"size": "1024x1024", "image_size": "square"}, "image_size"),
+        ({"seed": -1}, "seed"),
+        ({"seed": "7"}, "seed"),
+        ({"strength": 0.5}, "strength"),
+        ({"negativ_prompt": "fog"}, "negativ_prompt"),
+        ({"n": 2.5}, "n"),
+    ],
+)
+async def test_what_is_wrong_with_an_extra_field_is_told(
+    fields: dict[str, Any], param: str
+) -> None:
+    answer = await Server().ask("POST", GENERATIONS, json={"prompt": PROMPT, **fields})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"seed": "-1"}, "seed"),
+        ({"seed": "7.5"}, "seed"),
+        ({"image_url": "data:image/png;base64,AAAA"}, "image"),
+        ({"mask_url": "data:image/png;base64,AAAA"}, "mask"),
+        ({"image_size[width]": "64"}, "image_size.size.height"),
+        ({"image_size[width]": "64", "image_size": "square"}, "image_size"),
+        ({"image_size[depth]": "64"}, "image_size[depth]"),
+        ({"scheduler": "best"}, "scheduler"),
+    ],
+)
+async def test_what_is_wrong_with_an_extra_field_of_a_form_is_told(
+    fields: dict[str, str], param: str
+) -> None:
+    body, headers = form(**fields)
+    exchange = Exchange(Server(max_body_bytes=10_000).app, EDITS, body, headers=headers)
+    await exchange.ended()
+    assert exchange.status == 400
+    assert json.loads(exchange.body)["error"]["param"] == param
+
+
+@pytest.mark.parametrize("number", ["2", "2.0"])
+async def test_whole_numbers_of_a_form(number: str) -> None:
+    server = Server(max_body_bytes=10_000)
+    body, headers = form(n=number, seed=number)
+    assert (await Exchange(server.app, EDITS, body, headers=headers).ended()).status == 200
+    assert [job.seed for job in server.stages.denoiser.jobs] == [2, 3]
+
+
+async def test_what_was_not_done_is_told_with_the_last_event_or_the_answer() -> None:
+    server = Server(max_body_bytes=10_000)
+    fields = {"prompt": PROMPT, "style": "vivid", "size": "1024x1024", "seed": 1}
+    warned = ["size", "style"]
+    answer = await server.ask("POST", GENERATIONS, json=fields)
+    assert [each.split()[0] for each in answer.json()["warnings"]] == warned
+    exchange = await server.open(GENERATIONS, fields | STREAM).ended()
+    *previews, completed = exchange.events
+    assert previews and not any("warnings" in event for event in previews)
+    assert [each.split()[0] for each in completed["warnings"]] == warned
+
+
+async def test_a_float_without_a_fraction_is_the_integer() -> None:
+    server = Server()
+    answer = await server.ask("POST", GENERATIONS, json={"prompt": PROMPT, "n": 2.0, "seed": 7.0})
+    assert answer.status_code == 200
+    assert [job.seed for job in server.stages.denoiser.jobs] == [7, 8]
+    assert all(type(job.seed) is int for job in server.stages.denoiser.jobs)
+
+
 # Errors
 
 
@@ -313,7 +481,7 @@ async def test_a_failure_is_a_status_or_an_event_and_a_dropped_connection() -> N
 async def test_an_error_of_the_server_tells_nothing_of_itself() -> None:
     server = Server()
 
-    def parse(fields: object) -> Any:
+    def parse(fields: object, **_: object) -> Any:
         raise RuntimeError("secret")
 
     server.service.parse = parse  # type: ignore[method-assign]
@@ -367,10 +535,28 @@ async def test_models_are_listed() -> None:
     assert {model.owned_by for model in models} == {"glimpse"}
 
 
+async def test_a_model_is_found_by_its_name_which_has_a_slash() -> None:
+    async with client_of(Server()) as client:
+        model = await client.models.retrieve("glimpse/miniature")
+        assert (model.id, model.owned_by, model.object) == ("glimpse/miniature", "glimpse", "model")
+        listed = [each async for each in client.models.list()]
+        assert model in listed
+        for name in ("glimpse", "no/such", "GLIMPSE/miniature", "dall-e-2"):
+            with pytest.raises(openai.NotFoundError) as missing:
+                await client.models.retrieve(name)
+            assert missing.value.code == "model_not_found"
+        for name in ("glimpse/miniature/x", "glimpse/", "/"):
+            with pytest.raises(openai.NotFoundError):
+                await client.models.retrieve(name)
+    for path in ("/v1/models/glimpse%2Fminiature", "/v1/models/glimpse/other"):
+        assert (await Server().ask("GET", path)).status_code == 200
+
+
 async def test_the_schema_has_what_each_route_takes() -> None:
-    paths = (await Server().ask("GET", "/openapi.json")).json()["paths"]
+    document = (await Server().ask("GET", "/openapi.json")).json()
+    paths = document["paths"]
     assert {GENERATIONS, EDITS, MODELS} <= set(paths)
-    assert set(paths[MODELS]) == {"get"}
+    assert set(paths[MODELS]) == set(paths[f"{MODELS}/{{owner}}/{{alias}}"]) == {"get"}
     for path, kind, required in (
         (GENERATIONS, "application/json", ["prompt"]),
         (EDITS, "multipart/form-data", ["prompt", "image"]),
@@ -379,3 +565,10 @@ async def test_the_schema_has_what_each_route_takes() -> None:
         assert schema["required"] == required
         assert schema["properties"]["partial_images"]["maximum"] == 3
         assert ("mask" in schema["properties"]) == (path == EDITS)
+        assert ("mask_url" in schema["properties"]) == (path == GENERATIONS)
+        assert schema["properties"]["seed"]["anyOf"][0]["type"] == "integer"
+        place = (path, "post", "requestBody", "content", kind, "schema")
+        pointer = "".join(f"/{each.replace('/', '~1')}" for each in ("paths", *place))
+        sent = {"prompt": "x", "image": "x", "n": 2.0, "image_size": {"width": 64.0, "height": 64}}
+        known = {name: sent[name] for name in sent if name in schema["properties"]}
+        jsonschema.validate(known, {**document, "$ref": f"#{pointer}"})

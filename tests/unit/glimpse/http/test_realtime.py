@@ -3,19 +3,22 @@
 import asyncio
 import dataclasses
 import json
+import threading
 from typing import Any
 
 import pytest
 
-from glimpse.errors import StageFailed, StageLost
+from glimpse.errors import StageFailed, StageLost, invalid
 from glimpse.failover import Failover
 from glimpse.http.realtime import RealtimeOptions
+from glimpse.pictures import READERS
 from glimpse.ports import Priority
 from tests.fakes import until
 from tests.unit.glimpse.http.asgi import REALTIME, Server
 from tests.unit.glimpse.http.websocket import Socket
 
 ALIAS = "/glimpse/miniature"
+PICTURE = {"image_url": "data:image/png;base64,AAAA"}
 
 
 def server(**changes: Any) -> Server:
@@ -250,6 +253,96 @@ async def test_a_data_uri_that_is_kept_is_read_once() -> None:
         socket.send({"image_url": None})  # and what is about it is cleared with it
         assert (await socket.receive())["type"] == "final"
     assert [image for _, image in one.stages.denoiser.given][-1] is None
+
+
+@pytest.mark.parametrize("asked", ["1", "007", "60", "0" * 5000 + "9"])
+async def test_a_buffer_of_a_size(asked: str) -> None:
+    async with realtime(Server(), f"max_buffering={asked}") as socket:
+        socket.send({"prompt": "p", "seed": 3})
+        assert await picture_of(socket) == "preview 3"
+
+
+async def test_a_data_uri_is_decoded_off_the_event_loop() -> None:
+    """A large one would hold up every session of the process."""
+    one = Server()
+    held, taken = threading.Event(), threading.Semaphore(0)
+
+    def hold() -> None:
+        taken.release()
+        held.wait(5)
+
+    holding = [READERS.submit(hold) for _ in range(READERS._max_workers)]
+    try:
+        async with realtime(one) as first, realtime(one) as second:
+            first.send({"prompt": "p", "seed": 1, "image_url": "data:image/png;base64,AAAA"})
+            second.send({"prompt": "p", "seed": 2})
+            assert await picture_of(second) == "preview 2"
+            assert [job.seed for job in one.stages.denoiser.jobs] == [2]
+            held.set()
+            assert await picture_of(first) == "preview 1"
+    finally:
+        held.set()
+        for each in holding:
+            each.result(5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"image": b"1" * 1001}, "image"),
+        ({"image": b"1", "mask": b"1" * 1001}, "mask"),
+        ({"mask": b"1"}, "mask"),
+        ({"mask_url": "data:image/png;base64,AAAA"}, "mask_url"),
+        ({"image_url": "nothing"}, "image_url"),
+        ({"image": "data:image/png;base64,AAAA"}, "image"),
+    ],
+)
+async def test_an_error_names_the_field_that_was_sent(fields: dict[str, Any], name: str) -> None:
+    one = Server(realtime=dataclasses.replace(REALTIME, max_frame_bytes=10_000))
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p", **fields})
+        assert (await socket.receive())["reason"].startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(("fields", "name"), [({"image": b"1"}, "image"), (PICTURE, "image_url")])
+async def test_an_error_of_a_stage_names_the_field_too(fields: dict[str, Any], name: str) -> None:
+    one = Server()
+    one.stages.image_codec.encode_error = invalid("image_url", "is no picture")
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p", "full_quality": True, **fields})
+        assert (await socket.receive())["reason"] == f"{name}: is no picture"
+
+
+async def test_a_warning_comes_with_the_result_whose_message_brought_it() -> None:
+    one = Server()
+    one.stages.text_encoder.cut = (2, 0)
+    async with realtime(one) as socket:
+        socket.send({"prompt": "p", "num_inference_steps": 2, "preview_every": 1})
+        told = [each.split()[0] for each in (await socket.receive())["warnings"]]
+        assert told == ["preview_every", "prompt"]
+        socket.send({"seed": 1})
+        assert "warnings" not in await socket.receive()
+        socket.send({"stream_previews": True, "enable_safety_checker": True})
+        preview, final = await socket.receive(), await socket.receive()
+        assert "warnings" not in preview
+        assert [each.split()[0] for each in final["warnings"]] == ["enable_safety_checker"]
+        socket.send({"prompt": "q"})
+        await socket.receive()
+        assert [each.split()[0] for each in (await socket.receive())["warnings"]] == ["prompt"]
+
+
+async def test_a_warning_of_a_message_that_is_overtaken_is_told_with_the_next_result() -> None:
+    one = Server()
+    gate = one.stages.denoiser.hold(1)
+    async with realtime(one, "max_buffering=1") as socket:
+        socket.send({"prompt": "p", "seed": 0, "acceleration": "high"})
+        await until(lambda: len(one.stages.denoiser.jobs) == 1)
+        socket.send({"seed": 1})
+        await until(lambda: len(one.stages.denoiser.jobs) == 2)
+        gate.set()
+        result = await socket.receive()
+    assert (result["seed"], result["dropped"]) == (1, 1)
+    assert result["warnings"] == ["acceleration has no effect: every step is computed in full."]
 
 
 async def test_so_many_bytes_of_pictures_wait_and_one_that_is_kept_counts_once() -> None:

@@ -68,7 +68,10 @@ async def test_a_flood_of_messages() -> None:
         assert (await socket.closed())[0] == 1008
 
 
-@pytest.mark.parametrize("asked", ["0", "61", "-1", "x", "1" * 5000, "²"])
+@pytest.mark.parametrize(
+    "asked",
+    ["0", "61", "-1", "x", "1" * 5000, "²", "000000060999", "0" * 5000, "060.0", "٣", "1%0A", ""],
+)
 async def test_a_buffer_of_no_size(asked: str) -> None:
     async with realtime(Server(), f"max_buffering={asked}") as socket:
         told = await socket.receive()

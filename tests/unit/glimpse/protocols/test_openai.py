@@ -18,9 +18,11 @@ from glimpse.errors import (
     invalid,
 )
 from glimpse.event_log import Accepted, Cancelled, Failed, Final, Preview, Step, Timings
+from glimpse.fields import field_of
 from glimpse.ports import Picture
 from glimpse.protocols.openai import (
     IGNORED_FIELDS,
+    SHOWN,
     ImagesInput,
     ImagesRequest,
     encode,
@@ -34,6 +36,7 @@ from glimpse.protocols.openai import (
     status,
     with_partials,
     with_pictures,
+    with_warnings,
 )
 from glimpse.request import GenerationRequest, parse_request
 from tests.fakes import OFFER, make_request
@@ -53,7 +56,9 @@ def edit(*parts: tuple[str, str | bytes]) -> ImagesRequest:
 def request_of(asked: ImagesRequest, **offer: Any) -> GenerationRequest:
     """As the door makes it, but for the look into pictures."""
     offered = dataclasses.replace(OFFER, **offer)
-    return with_partials(parse_request(generation_fields(asked, offered), offered), asked)
+    fields = generation_fields(asked, offered)
+    request = parse_request(fields, offered, image=asked.image, mask=asked.mask, shown=SHOWN)
+    return with_warnings(with_partials(request, asked), asked, offered)
 
 
 def refused(**fields: Any) -> tuple[str, str]:
@@ -155,7 +160,22 @@ def test_fields_that_mean_nothing_here_are_ignored_whatever_is_in_them() -> None
     [*MODELS, "dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1.5", "chatgpt-image-latest"],
 )
 def test_the_model_goes_by_its_own_names_and_by_openais(model: str) -> None:
-    assert generation(model=model) == edit_less(edit(("model", model))) == generation()
+    of_both = {"response_format": "b64_json"}
+    asked = generation(model=model, **of_both)
+    assert asked == edit_less(edit(("model", model), *of_both.items())) == generation()
+    told = [field_of(each) for each in request_of(asked).warnings]
+    assert told == ([] if model in MODELS else ["model"])
+
+
+@pytest.mark.parametrize("model", [None, *MODELS, "gpt-image-1", "dall-e-2", "dall-e-3"])
+def test_pictures_of_dall_e_are_urls_unless_the_client_says_otherwise(model: str | None) -> None:
+    urls = model in ("dall-e-2", "dall-e-3")
+    assert generation(model=model).as_url is urls
+    assert edit(*([("model", model)] if model else [])).as_url is urls
+    for response_format in ("url", "b64_json"):
+        asked = generation(model=model, response_format=response_format)
+        assert asked.as_url is (response_format == "url")
+    assert not generation(model=model, stream=True).as_url
 
 
 def edit_less(asked: ImagesRequest) -> ImagesRequest:

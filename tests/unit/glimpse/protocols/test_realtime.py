@@ -107,7 +107,11 @@ class TestParsing:
             ({"image_url": b"1"}, "image_url"),
             ({"image_url": 7}, "image_url"),
             ({"image": b"1", "mask_url": "data:image/png;base64,A"}, "mask_url"),
-            ({"mask": b"1"}, "mask_url"),
+            ({"mask": b"1"}, "mask"),
+            ({"mask_url": "data:image/png;base64,AA=="}, "mask_url"),
+            ({"image": b"1", "mask": b"1" * 1001}, "mask"),
+            ({"seed": 7.5}, "seed"),
+            ({"num_images": True}, "num_images"),
             ({"stream_previews": 1}, "stream_previews"),
             ({"full_quality": "yes"}, "full_quality"),
             ({"image_encoding": "base32"}, "image_encoding"),
@@ -187,6 +191,48 @@ class TestMsgpack:
         with pytest.raises(InvalidMessage):
             Msgpack().decode(frame)
 
+    @pytest.mark.parametrize(
+        ("frame", "words"),
+        [
+            ("text", "text frame"),
+            (b"", "ends too early"),
+            (FROM_FAL_CLIENT[:-1], "ends too early"),
+            (b"\xc1", "damaged"),
+            (b"\x91\x01", "is a map of fields"),
+            (b"\x81\xa1p\xd4\x01\x00", "extension type 1;"),
+            (b"\x81\xa1p\xc7\x05\x2a12345", "extension type 42;"),
+            (b"\xd4\x01\x00", "extension type 1;"),
+            (b"\x81\xa1p\x91\xd8\x80" + bytes(16), "extension type -128;"),
+            (b"\x81\xa1p\xd6\xff" + bytes(4), "extension type -1, a timestamp;"),
+            (b"\x81\xa1p\x91\xd7\xff" + bytes(8), "extension type -1, a timestamp;"),
+            (b"\x81\x01\x02", "key of a map"),
+            (b"\x81\xc0\x02", "key of a map"),
+            (b"\x81\xc4\x01a\x01", "key of a map"),
+            (b"\x81\x90\x01", "key of a map"),
+            (b"\x81\x80\x01", "key of a map"),
+            (b"\x81\xaaimage_size\x81\x01\x02", "key of a map"),
+            (FROM_FAL_CLIENT + b"\x00", "bytes behind the message"),
+            (FROM_FAL_CLIENT * 2, "bytes behind the message"),
+            (b"\x81\xa5image\xda\x00\x04\xff\xd8\xff\xe0", "use_bin_type=True"),
+            (b"\x81\xa5image\xa4\x89PNG", "use_bin_type=True"),
+            (b"\x81\xa1p" + b"\x91" * 100_000, "nested"),
+            (b"\x81\xa1p\x9f" + (b"\x9f" + b"\x90" * 15) * 15, "more than 64 maps and arrays"),
+            (b"\x81\xa1p\xdd\xff\xff\xff\xff", "more than 64 entries"),
+        ],
+    )
+    def test_each_cause_has_its_own_words(self, frame: bytes | str, words: str) -> None:
+        with pytest.raises(InvalidMessage) as refused:
+            Msgpack().decode(frame)
+        assert words in refused.value.message
+
+    def test_a_float_without_a_fraction_is_the_integer(self) -> None:
+        for packed in (
+            msgpack.packb({"prompt": "p", "seed": 7.0, "width": 64.0}),
+            msgpack.packb({"prompt": "p", "seed": 7.0, "width": 64.0}, use_single_float=True),
+        ):
+            request = parse(Msgpack().decode(packed), OFFER).request
+            assert (request.seed, request.width) == (7, 64)
+
 
 class TestJson:
     def test_a_result_is_one_text_frame(self) -> None:
@@ -212,6 +258,46 @@ class TestJson:
     def test_what_is_no_message_is_refused(self, frame: bytes | str) -> None:
         with pytest.raises(InvalidMessage):
             Json(binary=False).decode(frame)
+
+    @pytest.mark.parametrize(
+        ("frame", "words"),
+        [
+            (b"{}", "binary frame"),
+            ("", "is empty"),
+            (" \n", "is empty"),
+            ("[]", "is a map of fields"),
+            ('{"a": NaN}', "has the value NaN"),
+            ('{"a": -Infinity}', "has the value -Infinity"),
+            ("[" * 9_000, "nested too deeply"),
+            ('{"a": [' + ",".join(["1"] * 10_000) + "]}", "too many values"),
+            ('{"prompt": "p",}', "line 1, column"),
+            ("{'prompt': 'p'}", "line 1, column 2"),
+            ('{"seed": ' + "9" * 5_000 + "}", "no JSON that can be read"),
+        ],
+    )
+    def test_each_cause_has_its_own_words(self, frame: bytes | str, words: str) -> None:
+        with pytest.raises(InvalidMessage) as refused:
+            Json(binary=False).decode(frame)
+        assert words in refused.value.message
+
+    def test_how_pictures_come_is_said_in_the_address(self) -> None:
+        for binary, encoding in ((False, "bytes"), (True, "data_uri")):
+            codec = Json(binary)
+            (warning,) = codec.without_effect(wanted(image_encoding=encoding))
+            assert warning.startswith("image_encoding has no effect on /ws")
+            assert codec.without_effect(wanted()) == ()
+        assert Json(binary=True).without_effect(wanted(image_encoding="bytes")) == ()
+        assert Json(binary=False).without_effect(wanted(image_encoding="data_uri")) == ()
+
+    def test_warnings_go_with_the_pictures_and_are_left_out_where_there_are_none(self) -> None:
+        told = Result(Wanted(make_request(), False), FINAL, ("seed is odd.",))
+        for codec in (Json(binary=False), Json(binary=True)):
+            text, *_ = codec.encode(told, dropped=0)
+            assert json.loads(text)["warnings"] == ["seed is odd."]
+            text, *_ = codec.encode(result(), dropped=0)
+            assert "warnings" not in json.loads(text)
+        (packed,) = Msgpack().encode(told, dropped=0)
+        assert msgpack.unpackb(packed)["warnings"] == ["seed is odd."]
 
 
 def test_an_error_is_what_fals_clients_read() -> None:
