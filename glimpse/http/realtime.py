@@ -70,13 +70,20 @@ def router(prefix: str, service: Service, options: RealtimeOptions) -> APIRouter
 
     @routes.websocket(f"{prefix}/realtime")
     async def realtime_(websocket: WebSocket) -> None:
-        await _Door(service, offer, options, websocket, lambda query: Msgpack()).serve()
+        await _Door(service, offer, options, websocket, _msgpack).serve()
 
     @routes.websocket(f"{prefix}/ws")
     async def ws(websocket: WebSocket) -> None:
         await _Door(service, offer, options, websocket, _json).serve()
 
     return routes
+
+
+def _msgpack(query: Mapping[str, str]) -> Codec:
+    """Raises `InvalidRequest`."""
+    if "binary" in query:
+        raise invalid("binary", "has a meaning only on /ws; here image_encoding decides")
+    return Msgpack()
 
 
 def _json(query: Mapping[str, str]) -> Codec:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from glimpse.errors import GlimpseError, InvalidRequest, ModelNotFound, invalid
 from glimpse.event_log import Event, Failed, Final, Preview
-from glimpse.fields import renamed, renamed_warnings, validate
+from glimpse.fields import field_of, renamed, renamed_warnings, validate
 from glimpse.ports import Picture
 from glimpse.protocols.form import Part
 from glimpse.protocols.pictures import warnings_json
@@ -328,9 +328,11 @@ def with_partials(request: GenerationRequest, asked: ImagesRequest) -> Generatio
 def with_warnings(
     request: GenerationRequest, asked: ImagesRequest, offer: Offer
 ) -> GenerationRequest:
-    """The request of `with_partials`, with what of OpenAI's own fields is not done."""
+    """The request of `with_partials`, with what of OpenAI's own fields is not done. Fields that the
+    client did not give, such as steps that follow from the quality, have no warnings."""
+    native = [each for each in request.warnings if field_of(each) in asked.given]
     found = (*_without_effect(request, asked, offer), *_not_done(asked.given))
-    return replace(request, warnings=(*request.warnings, *found))
+    return replace(request, warnings=(*native, *found))
 
 
 def _without_effect(

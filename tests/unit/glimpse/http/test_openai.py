@@ -168,6 +168,7 @@ async def test_an_edit_starts_from_the_picture_and_has_its_aspect() -> None:
     async with client_of(server) as client:
         answer = await client.images.edit(image=png(24, 8), prompt=PROMPT)
     assert answer.size == "224x72"
+    assert "warnings" not in (answer.model_extra or {})
     assert server.stages.image_codec.encoded == [(png(24, 8), 224, 72)]
     assert server.stages.image_codec.masks == [None]
     assert server.stages.denoiser.jobs[0].strength == 0.6

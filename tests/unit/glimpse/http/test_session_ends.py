@@ -80,6 +80,12 @@ async def test_a_buffer_of_no_size(asked: str) -> None:
         assert (await socket.closed())[0] == 1008
 
 
+async def test_a_query_of_another_door() -> None:
+    async with realtime(Server(), "binary=1") as socket:
+        assert "image_encoding" in (await socket.receive())["reason"]
+        assert (await socket.closed())[0] == 1008
+
+
 async def test_who_does_not_read_is_sent_only_so_much() -> None:
     """Behind a proxy that takes whatever it is sent."""
     async with realtime(server(max_output_bytes=1000)) as socket:

@@ -233,6 +233,41 @@ def test_quality_is_a_number_of_steps(quality: str, told: str, steps: int) -> No
     assert lcm.num_inference_steps == min(50, steps)
 
 
+@pytest.mark.parametrize(
+    ("fields", "offer", "about"),
+    [
+        ({"quality": "high"}, {}, []),
+        ({"quality": "max"}, {"default_steps": 30}, ["quality"]),  # 120 steps are too many
+        ({"quality": "low"}, {"default_steps": 1}, ["quality"]),
+        ({"quality": "hd"}, {"default_steps": 40, "default_scheduler": "lcm"}, ["quality"]),
+        ({"quality": "auto", "num_inference_steps": 3}, {}, []),
+        ({"quality": "low", "num_inference_steps": 3}, {}, ["quality"]),
+        ({"size": "128x128"}, {}, []),
+        ({"size": "auto"}, {}, []),
+        ({"size": "1536x1024"}, {}, ["size"]),
+        ({"stream": True, "partial_images": 3}, {}, []),
+        ({"stream": True, "partial_images": 3}, {"default_steps": 3}, ["partial_images"]),
+        ({"stream": True, "partial_images": 1, "n": 2}, {}, ["partial_images"]),
+        ({"input_fidelity": "low", "user": "u", "safety_identifier": "s"}, {}, []),
+        ({"input_fidelity": "high", "moderation": "auto"}, {}, ["input_fidelity", "moderation"]),
+        ({"style": "natural", "complexity": "low"}, {}, ["complexity", "style"]),
+        ({"enable_safety_checker": True, "sync_mode": True}, {}, ["enable_safety_checker"]),
+    ],
+)
+def test_what_is_not_done_is_told(
+    fields: dict[str, Any], offer: dict[str, Any], about: list[str]
+) -> None:
+    request = request_of(generation(**fields), **offer)
+    assert [field_of(each) for each in request.warnings] == about
+
+
+def test_steps_that_no_one_asked_for_have_no_warning() -> None:
+    request = request_of(edit())
+    assert (request.num_inference_steps, request.steps, request.warnings) == (4, 2, ())
+    request = request_of(edit(("num_inference_steps", "4")))
+    assert [field_of(each) for each in request.warnings] == ["num_inference_steps"]
+
+
 def test_however_few_steps_the_model_takes_one_is_run() -> None:
     for quality in ("low", "auto", "high"):
         for asked in (
