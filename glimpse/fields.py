@@ -1,6 +1,7 @@
 """A client's fields, held against a pydantic model: what is wrong is told field by field."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -90,7 +91,7 @@ def renamed_warnings(warnings: Iterable[str], names: Mapping[str, str]) -> tuple
 
 def field_of(warning: str) -> str:
     """The name that a warning begins with."""
-    return warning.partition(" ")[0]
+    return re.split(r"\W", warning, maxsplit=1)[0]
 
 
 def _rest(warning: str) -> str:

@@ -20,6 +20,7 @@ from glimpse.request import (
     GenerationInput,
     GenerationRequest,
     PreviewSpec,
+    base64_decoded,
     max_steps,
     nearest_size,
     parse_request,
@@ -425,6 +426,17 @@ def test_a_broken_input_picture_is_refused(url: str, message: str) -> None:
         named, said = refused(**({"image_url": PNG_URL} | {field: url}))
         assert named == field
         assert message in said
+
+
+def test_a_large_data_uri_is_read_in_pieces() -> None:
+    chance = random.Random(3)
+    for size in (0, 1, 2**16 * 3 - 1, 2**16 * 3, 2**16 * 3 + 1, 10**6):
+        data = chance.randbytes(size)
+        text = base64.b64encode(data).decode()
+        assert base64_decoded(text) == data
+    for broken in ("AA==" * 2**17, text[:-1], text[: 2**18] + "=" + text[2**18 :], "AAAA\n"):
+        with pytest.raises(ValueError):
+            base64_decoded(broken)
 
 
 def test_a_mask_comes_beside_the_picture() -> None:

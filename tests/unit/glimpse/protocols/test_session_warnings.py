@@ -84,9 +84,9 @@ def test_what_another_field_takes_the_place_of_is_told() -> None:
 def test_a_picture_has_the_name_that_it_was_sent_by() -> None:
     told = Told()
     wanted = told.arrives(image=b"1", mask=b"2")
-    warnings = ("mask_url selects nothing.", "image_url is odd.", "prompt is long.")
+    warnings = ("mask_url: selects nothing", "image_url is odd.", "prompt is long.")
     assert told._warnings.due(wanted, warnings) == (
-        "mask selects nothing.",
+        "mask: selects nothing",
         "image is odd.",
         "prompt is long.",
     )
