@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a door shows of a generation beside the finished pictures. `no_previews` and
+    """Whether a door shows previews and progress beside the finished pictures. `no_previews` and
     `no_progress` say why it shows none."""
 
     no_previews: str | None = None
@@ -57,7 +57,7 @@ NOT_DONE: dict[str, _NotDone] = {
 
 
 def not_done(fields: Mapping[str, Any], request: "GenerationRequest") -> Iterator[str]:
-    """Of the fields that change nothing, those whose value asks for what is not done."""
+    """Fields that change nothing here, where their value asks for what is not done."""
     for name, field in NOT_DONE.items():
         value = fields.get(name)
         if value is not None and not field.harmless(value, fields, request):
@@ -120,7 +120,7 @@ def _previews(
 
 
 def cut_texts(text: "EncodedText") -> Iterator[str]:
-    """What the text encoders did not read."""
+    """Texts that the text encoders did not read to their end."""
     cuts = {"prompt": text.prompt_cut, "negative_prompt": text.negative_prompt_cut}
     for name, cut in cuts.items():
         if cut:

@@ -25,7 +25,7 @@ class Conditioning:
 
     @property
     def cut(self) -> tuple[int, int]:
-        """Of the prompt and of the negative text."""
+        """How many tokens of the prompt and of the negative text are not in it."""
         return self.prompt.cut, 0 if self.negative is None else self.negative.cut
 
 

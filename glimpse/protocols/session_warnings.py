@@ -27,7 +27,7 @@ class SessionWarnings:
             self._passing.setdefault(warning, wanted.number)
 
     def due(self, wanted: Wanted, warnings: Iterable[str]) -> tuple[str, ...]:
-        """What is to be told with the result of a message; `warnings` are all that it has."""
+        """The warnings to tell with the result of a message; `warnings` are all that it has."""
         passing = [each for each, number in self._passing.items() if number <= wanted.number]
         for warning in passing:
             del self._passing[warning]
