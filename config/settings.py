@@ -198,6 +198,13 @@ class IngressSettings(Settings):
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_input_bytes: int = Field(10 * 2**20, ge=1024, description="Of one input picture.")
+    max_input_pixels: int = Field(
+        16 * 2**20,
+        ge=2**16,
+        description="Maximum number of pixels of an input picture in PNG, WebP, AVIF or HEIC. "
+        "docs/security.md has the memory that reading takes. A JPEG may have 100 Mi, because it is "
+        "read at a fraction of its size.",
+    )
     deadline_s: float = Field(300, gt=0, description="From accepted to the final picture.")
     preview_limit_s: float = Field(
         1,

@@ -13,6 +13,8 @@ from deployments.failures import translated
 from deployments.references import KEPT_SESSIONS, Inputs, NotKept, Reference, reference_to
 from deployments.replicas import replicas_of
 from glimpse.errors import AccessUnavailable, GlimpseError, RateLimited
+from glimpse.input_pictures.masks import Cells
+from glimpse.input_pictures.reading import Pixels
 from glimpse.key_limits import Lease
 from glimpse.keys import Limits
 from glimpse.meter import Meter
@@ -164,12 +166,9 @@ class RayDenoiser(_Stage):
 
 
 class _ImageEncoder(_Stage):
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> Reference:
-        arguments = request_id, picture, width, height, mask
+    async def encode(self, request_id: str, picture: Pixels, mask: Cells | None) -> Reference:
         reference, _ = await self._referenced(
-            self._by_reference.encode, *arguments, stage="image_encode"
+            self._by_reference.encode, request_id, picture, mask, stage="image_encode"
         )
         return reference
 

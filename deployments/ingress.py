@@ -143,4 +143,5 @@ def _offer(settings: AppSettings) -> Offer:
         max_side=model.max_side,
         max_pixels=model.max_pixels,
         max_input_bytes=settings.ingress.max_input_bytes,
+        max_input_pixels=settings.ingress.max_input_pixels,
     )

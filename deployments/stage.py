@@ -4,6 +4,8 @@ from typing import Any
 
 from config.settings import AppSettings, RecoverySettings
 from glimpse import logs
+from glimpse.input_pictures.masks import Cells
+from glimpse.input_pictures.reading import Pixels
 from glimpse.ports import ImageCodec, Opaque, PreviewDecoder, Stage
 from glimpse.torch_thread import TorchThread
 from glimpse.watch import Bounds, Watch
@@ -46,7 +48,5 @@ class PictureDeployment(StageDeployment):
 
     _stage: ImageCodec | PreviewDecoder
 
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> Opaque:
-        return await self._stage.encode(request_id, picture, width, height, mask)
+    async def encode(self, request_id: str, picture: Pixels, mask: Cells | None) -> Opaque:
+        return await self._stage.encode(request_id, picture, mask)

@@ -11,6 +11,8 @@ from PIL import Image
 from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import EncodedImage
 from glimpse.families.source import ModelSource
+from glimpse.input_pictures.masks import Cells
+from glimpse.input_pictures.reading import Pixels
 from glimpse.ports import Latents
 from glimpse.tensors import from_array, to_array
 from glimpse.watch import Calls
@@ -25,7 +27,6 @@ class TinyVAE:
 
         self._source = source
         self._vae = _laid_out(source.part(AutoencoderTiny, None), channels_last)
-        self._masks = _mask_processor()
         self._decodes, self._encodes = Calls(), Calls()
 
     def warm_up(self, width: int, height: int) -> None:
@@ -40,14 +41,14 @@ class TinyVAE:
         with self._decodes.of(len(denoised), *denoised[0].shape):
             return _decode(self._vae, denoised, self._source.device, self._source.dtype)
 
-    def posterior(self, picture: Image.Image, mask: Image.Image | None) -> EncodedImage:
-        """An input picture, and its mask of the same size, if any. The latents are certain: there
+    def posterior(self, picture: Pixels, mask: Cells | None) -> EncodedImage:
+        """An input picture, and the mask of its latents, if any. The latents are certain: there
         is no deviation."""
         pixels = _pixels(picture, self._source.device, self._source.dtype)
         with self._encodes.of(*pixels.shape):
             mean = to_array(self._vae.encode(pixels).latents[0].float())
         image = EncodedImage(mean, np.zeros_like(mean), self._vae.config.scaling_factor)
-        return _masked(image, mask, self._masks)
+        return _masked(image, mask)
 
 
 class FullVAE:
@@ -65,7 +66,6 @@ class FullVAE:
         if source.dtype == torch.float16 and vae.config.force_upcast:
             vae = vae.float()  # SDXL's VAE overflows in half precision
         self._vae = _laid_out(vae, channels_last)
-        self._masks = _mask_processor()
         self._decodes, self._encodes = Calls(), Calls()
 
     def warm_up(self, width: int, height: int) -> None:
@@ -80,7 +80,7 @@ class FullVAE:
         with self._decodes.of(len(latents), *latents[0].shape):
             return _decode(self._vae, latents, self._device, self._vae.dtype)
 
-    def encode(self, picture: Image.Image) -> EncodedImage:
+    def encode(self, picture: Pixels) -> EncodedImage:
         """The posterior of a picture."""
         pixels = _pixels(picture, self._device, self._vae.dtype)
         with self._encodes.of(*pixels.shape):
@@ -88,33 +88,19 @@ class FullVAE:
             mean, std = (to_array(each[0].float()) for each in (posterior.mean, posterior.std))
         return EncodedImage(mean, std, self._vae.config.scaling_factor)
 
-    def posterior(self, picture: Image.Image, mask: Image.Image | None) -> EncodedImage:
-        """An input picture, and its mask of the same size, if any."""
-        return _masked(self.encode(picture), mask, self._masks)
+    def posterior(self, picture: Pixels, mask: Cells | None) -> EncodedImage:
+        """An input picture, and the mask of its latents, if any."""
+        return _masked(self.encode(picture), mask)
 
 
-def _mask_processor() -> Any:
-    """As in `StableDiffusionXLInpaintPipeline`."""
-    from diffusers.image_processor import VaeImageProcessor
-
-    return VaeImageProcessor(do_normalize=False, do_binarize=True, do_convert_grayscale=True)
+def _masked(image: EncodedImage, mask: Cells | None) -> EncodedImage:
+    """With the mask as the network's rows have it, [1, h, w]: 1 where a latent is made anew."""
+    return image if mask is None else replace(image, mask=mask[np.newaxis].astype(np.float32))
 
 
-def _masked(image: EncodedImage, mask: Image.Image | None, processor: Any) -> EncodedImage:
-    """With the mask at the size of latents, [1, h, w]: 1 where it is white, 0 where black.
-
-    Of each cell the pixel at its corner counts, as in the pipeline's `prepare_mask_latents`.
-    """
-    if mask is None:
-        return image
-    size = (mask.height // LATENT_FACTOR, mask.width // LATENT_FACTOR)
-    cells = torch.nn.functional.interpolate(processor.preprocess(mask), size)
-    return replace(image, mask=to_array(cells[0]))
-
-
-def _pixels(picture: Image.Image, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def _pixels(picture: Pixels, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """[1, 3, H, W] in -1 to 1, rounded as diffusers' image processor rounds them."""
-    pixels = torch.from_numpy(2 * (np.asarray(picture, dtype=np.float32) / 255) - 1)
+    pixels = torch.from_numpy(2 * (picture.astype(np.float32) / 255) - 1)
     return pixels.permute(2, 0, 1)[None].to(device, dtype)
 
 

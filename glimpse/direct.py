@@ -1,8 +1,8 @@
 """The stages themselves: the ports, over models on a torch thread of this process.
 
-The fused graph calls them; a deployment of the split graph holds one. Encoded pictures are opened
-and, but for small ones, made on other threads: Pillow lets go of the interpreter's lock, and never
-calls torch.
+The fused graph calls them; a deployment of the split graph holds one. Finished pictures are encoded
+on other threads, but for small ones: Pillow lets go of the interpreter's lock, and never calls
+torch.
 """
 
 import asyncio
@@ -18,7 +18,9 @@ from glimpse.batches import Batches
 from glimpse.errors import StageStalled
 from glimpse.families import LATENT_FACTOR
 from glimpse.families.conditioning import Conditioning, EncodedImage, TextEmbedding
-from glimpse.pictures import READERS, encode_final, encode_preview, open_inputs
+from glimpse.input_pictures.masks import Cells
+from glimpse.input_pictures.reading import Pixels
+from glimpse.pictures import encode_final, encode_preview
 from glimpse.ports import DenoiseOptions, EncodedText, Job, Latents, Picture, StepEvent
 from glimpse.request import PreviewSpec
 from glimpse.stage import failing_as
@@ -123,14 +125,9 @@ class PreviewDecoding(_Here):
             decoded = await self._decodes.run(denoised)
             return await _encoded(decoded, spec.format, encode_preview, spec)
 
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> EncodedImage:
+    async def encode(self, request_id: str, picture: Pixels, mask: Cells | None) -> EncodedImage:
         with failing_as(request_id, "image_encode"):
-            images = await asyncio.wrap_future(
-                READERS.submit(open_inputs, picture, mask, width, height)
-            )
-            return await self._encodes.run(images)
+            return await self._encodes.run((picture, mask))
 
 
 class ImageCoding(_Here):
@@ -151,14 +148,9 @@ class ImageCoding(_Here):
             decoded = await self._decodes.run(latents)
             return await _encoded(decoded, picture_format, encode_final, picture_format, quality)
 
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> EncodedImage:
+    async def encode(self, request_id: str, picture: Pixels, mask: Cells | None) -> EncodedImage:
         with failing_as(request_id, "image_encode"):
-            images = await asyncio.wrap_future(
-                READERS.submit(open_inputs, picture, mask, width, height)
-            )
-            return await self._encodes.run(images)
+            return await self._encodes.run((picture, mask))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +193,7 @@ def _decodes(
 
 def _encodes(
     thread: TorchThread, vae: "TinyVAE | FullVAE"
-) -> "Batches[tuple[Image, Image | None], EncodedImage]":
+) -> Batches[tuple[Pixels, Cells | None], EncodedImage]:
     return Batches(
         thread, lambda several: [vae.posterior(*images) for images in several], most=lambda _: 1
     )

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from glimpse import logs
 from glimpse.errors import DeadlineExceeded, GlimpseError
@@ -15,6 +15,7 @@ from glimpse.meter import Meter
 from glimpse.picture_job import Denoised, Encoded, PictureJob
 from glimpse.ports import (
     DenoiseOptions,
+    InputPixels,
     Job,
     Opaque,
     Picture,
@@ -52,10 +53,12 @@ async def run(
     *,
     priority: Priority,
     session: "SessionMemory | None" = None,
+    pictures: InputPixels | None = None,
 ) -> None:
     """Makes the pictures and tells the log. Ends it with exactly one of Final, Failed, Cancelled.
 
-    A cancelled task is a cancelled generation: the stages are told before this returns.
+    `pictures` is what was read of the request's input picture. A cancelled task is a cancelled
+    generation: the stages are told before this returns.
     """
     began = time.monotonic()
     log.append(Accepted())
@@ -69,7 +72,7 @@ async def run(
     )
     try:
         async with asyncio.timeout(flow.deadline_s) as deadline:
-            final = await _Generation(request, log, flow, priority, session).run()
+            final = await _Generation(request, log, flow, priority, session, pictures).run()
     except asyncio.CancelledError:
         log.append(Cancelled())
         flow.meter.ended("cancelled", time.monotonic() - began)
@@ -98,11 +101,13 @@ async def run(
 class SessionMemory:
     """What a session has for its next generation, of which there is one at a time.
 
-    `id`: its jobs go to one replica. `encoded`: what the encoders made of the texts and pictures of
-    the last generation that came out well; the same again are not encoded again.
+    `id`: its jobs go to one replica. `read`: the input picture and the mask of the last generation,
+    as pixels and cells. `encoded`: what the encoders made of the texts and pictures of the last one
+    that came out well. The same again are neither read nor encoded again.
     """
 
     id: str | None
+    read: dict[Hashable, Any] = field(default_factory=dict)
     encoded: dict[Hashable, Opaque] = field(default_factory=dict)
 
 
@@ -121,7 +126,9 @@ class _Generation:
         flow: Flow,
         priority: Priority,
         session: SessionMemory | None,
+        pictures: InputPixels | None,
     ) -> None:
+        self._pictures = pictures
         self._request = request
         self._log = log
         self._flow = flow
@@ -165,19 +172,20 @@ class _Generation:
             ("text_encoder", *texts),
             lambda: stages.text_encoder.encode(request.request_id, *texts),
         )
-        if request.image is None:
+        pictures = self._pictures
+        if pictures is None:
             return Encoded(await text, None, time.monotonic() - began)
         # Their readings of the same picture differ: what one made is not taken for the other's.
         encode, name = stages.image_codec.encode, "image_codec"
         if not request.full_quality:
             encode, name = stages.preview_decoder.encode, "preview_decoder"
-        picture = request.image, request.width, request.height, request.mask
+        which = request.image, request.mask, request.mask_of, request.width, request.height
         async with asyncio.TaskGroup() as group:
             image = group.create_task(
                 self._remembered(
                     "image_encode",
-                    (name, *picture),
-                    lambda: encode(request.request_id, *picture),
+                    (name, *which),
+                    lambda: encode(request.request_id, pictures.pixels, pictures.cells),
                 )
             )
             encoded = await text

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from glimpse.input_pictures.masks import Cells
+from glimpse.input_pictures.reading import Pixels
 from glimpse.request import PreviewSpec
 
 Latents = NDArray[np.float32]
@@ -20,6 +22,14 @@ class Priority(IntEnum):
     REALTIME = 0
     INTERACTIVE = 1
     BACKGROUND = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InputPixels:
+    """What was read of an input picture, at the job's size, and of its mask, if any."""
+
+    pixels: Pixels
+    cells: Cells | None
 
 
 Opaque: TypeAlias = Any
@@ -153,9 +163,7 @@ class PreviewDecoder(Stage, Protocol):
 
     async def decode(self, request_id: str, denoised: Latents, spec: PreviewSpec) -> Picture: ...
 
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> Opaque:
+    async def encode(self, request_id: str, picture: Pixels, mask: Cells | None) -> Opaque:
         """As `ImageCodec.encode`, where speed counts more than sharpness."""
         ...
 
@@ -167,12 +175,9 @@ class ImageCodec(Stage, Protocol):
         """The finished picture; `quality`, 0 to 100, is of JPEG and WebP."""
         ...
 
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> Opaque:
-        """The `image` of a job: an encoded picture, and for inpainting the mask, an encoded picture
-        too, white where the first is repainted; both cover-cropped to the size.
-        """
+    async def encode(self, request_id: str, picture: Pixels, mask: Cells | None) -> Opaque:
+        """The `image` of a job: of a picture at the job's size, and for inpainting the mask of its
+        latents."""
         ...
 
 

@@ -1,6 +1,5 @@
 """GenerationRequest: what may be asked for. Every door parses into it."""
 
-import base64
 import math
 import secrets
 import uuid
@@ -19,6 +18,9 @@ from pydantic import (
 
 from glimpse.errors import invalid
 from glimpse.fields import validate
+from glimpse.input_pictures import data_uri
+from glimpse.input_pictures.inspection import InputPicture, inspect
+from glimpse.input_pictures.masks import MaskOf
 from glimpse.request_warnings import NOT_DONE, STREAM, Shown, not_done, without_effect
 
 Scheduler = Literal["euler", "euler_ancestral", "dpmpp_2m", "ddim", "unipc", "lcm"]
@@ -48,7 +50,6 @@ MAX_PICTURES = 4  # of one request
 MAX_PROMPT_LENGTH = 2000  # characters
 LCM_MAX_STEPS = 50  # the grid that LCM models are distilled on; diffusers' original_inference_steps
 MIN_SIDE_LATENTS = 4
-BASE64_PIECE = 2**18  # characters, a multiple of four
 DEFAULT_STRENGTH = 0.6
 DEFAULT_OUTPUT_QUALITY = 95  # of JPEG and WebP; 100 is the best
 
@@ -136,6 +137,7 @@ class Offer:
     max_side: int
     max_pixels: int
     max_input_bytes: int
+    max_input_pixels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +173,9 @@ class GenerationRequest:
     preview: PreviewSpec
     output_format: str
     progress: bool
-    image: bytes | None = None
-    mask: bytes | None = None
+    image: InputPicture | None = None
+    mask: InputPicture | None = None
+    mask_of: MaskOf = "white"
     strength: float = 1.0
     full_quality: bool = True
     output_quality: int = DEFAULT_OUTPUT_QUALITY
@@ -223,19 +226,26 @@ def parse_request(
     fields: Mapping[str, Any],
     offer: Offer,
     *,
-    image: bytes | None = None,
-    mask: bytes | None = None,
+    image: InputPicture | None = None,
+    mask: InputPicture | None = None,
+    mask_of: MaskOf = "white",
     full_quality: bool = True,
     shown: Shown = STREAM,
 ) -> GenerationRequest:
-    """The one way from a client's fields to a request. `image` and `mask` are encoded pictures of a
-    door that has them as bytes, and not in `image_url` and `mask_url`. Where no previews are
-    `shown`, none are made.
+    """The one way from a client's fields to a request. `image` and `mask` are pictures of a door
+    that has them as bytes, and not in `image_url` and `mask_url`. Where no previews are `shown`,
+    none are made.
 
     Raises `InvalidRequest`, field by field.
     """
     wanted = validate(GenerationInput, fields, IGNORED_FIELDS, hints=HINTS)
-    width, height = _size(wanted, offer)
+    if wanted.image_url is not None:
+        image = picture_in("image_url", wanted.image_url, offer)
+    if wanted.mask_url is not None:
+        mask = picture_in("mask_url", wanted.mask_url, offer)
+    if image is not None and mask is not None and mask_of == "transparent":
+        _check_transparent_mask(mask, image)
+    width, height = _size(wanted, offer, image)
     steps = _given(wanted.num_inference_steps, offer.default_steps)
     scheduler = _given(wanted.scheduler, offer.default_scheduler)
     if steps > max_steps(scheduler):
@@ -243,13 +253,6 @@ def parse_request(
             "num_inference_steps", f"{scheduler} takes at most {max_steps(scheduler)} steps"
         )
     strength = 1.0
-    if wanted.image_url is not None:
-        image = picture_in("image_url", wanted.image_url, offer.max_input_bytes)
-    if wanted.mask_url is not None:
-        mask = picture_in("mask_url", wanted.mask_url, offer.max_input_bytes)
-    for name, picture in (("image_url", image), ("mask_url", mask)):
-        if picture is not None and len(picture) > offer.max_input_bytes:
-            raise invalid(name, _too_large(offer.max_input_bytes))
     if image is not None:
         strength = _given(wanted.strength, DEFAULT_STRENGTH)
         if int(steps * strength) < 1:
@@ -284,6 +287,7 @@ def parse_request(
         progress=wanted.progress,
         image=image,
         mask=mask,
+        mask_of=mask_of,
         strength=strength,
         full_quality=full_quality,
     )
@@ -313,7 +317,9 @@ def _given(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def _size(wanted: GenerationInput, offer: Offer) -> tuple[int, int]:
+def _size(wanted: GenerationInput, offer: Offer, image: InputPicture | None) -> tuple[int, int]:
+    if image is not None and (wanted.image_size, wanted.width, wanted.height) == (None,) * 3:
+        return size_of_aspect(image.width / image.height, offer)
     if isinstance(wanted.image_size, str):
         return size_of_aspect(PRESET_ASPECTS[wanted.image_size], offer)
     if wanted.image_size is not None:
@@ -330,6 +336,13 @@ def _size(wanted: GenerationInput, offer: Offer) -> tuple[int, int]:
             f"most {offer.max_pixels} pixels; the nearest valid size is {near[0]}x{near[1]}",
         )
     return width, height
+
+
+def _check_transparent_mask(mask: InputPicture, image: InputPicture) -> None:
+    if not mask.may_be_transparent:
+        raise invalid(mask.field, "has no alpha channel; what is fully transparent is edited")
+    if (mask.width, mask.height) != (image.width, image.height):
+        raise invalid(mask.field, "must be as wide and as high as the picture")
 
 
 def size_of_aspect(aspect: float, offer: Offer) -> tuple[int, int]:
@@ -367,29 +380,11 @@ def nearest_size(width: float, height: float, offer: Offer) -> tuple[int, int]:
     return near_width, near_height
 
 
-def picture_in(field: str, url: object, max_bytes: int) -> bytes:
-    """The bytes of a picture given as a base64 data URI; what is in them the codec finds out.
-    Raises `InvalidRequest`, about a field."""
-    head, comma, data = url.partition(",") if isinstance(url, str) else ("", "", "")
-    if not (head.startswith("data:image/") and head.endswith(";base64") and comma):
-        raise invalid(field, "must be a data URI: data:image/png;base64,…")
-    if len(data) > max_bytes * 4 / 3 + 4:
-        raise invalid(field, _too_large(max_bytes))
-    try:
-        return base64_decoded(data)
-    except ValueError:
-        raise invalid(field, "the base64 of the data URI is broken") from None
-
-
-def base64_decoded(text: str) -> bytes:
-    """In pieces: decoding holds the interpreter's lock, which a large text at once would keep from
-    the event loop for tens of milliseconds. Raises `ValueError`."""
-    if text.find("=", 0, -2) != -1:
-        raise ValueError("padding is at the end")
-    starts = range(0, len(text), BASE64_PIECE)
-    pieces = (base64.b64decode(text[at : at + BASE64_PIECE], validate=True) for at in starts)
-    return b"".join(pieces)
-
-
-def _too_large(max_bytes: int) -> str:
-    return f"the picture is larger than {max_bytes} bytes; send a smaller one"
+def picture_in(field: str, value: object, offer: Offer) -> InputPicture:
+    """An encoded picture, as bytes or as a data URI, that was looked at. Raises `InvalidRequest`
+    about the field."""
+    if isinstance(value, bytes):
+        data_uri.check_bytes(value, field, offer.max_input_bytes)
+    else:
+        value = data_uri.decoded(value, field, offer.max_input_bytes)
+    return inspect(value, field, offer.max_input_pixels)

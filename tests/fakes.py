@@ -12,6 +12,9 @@ import numpy as np
 from glimpse.errors import StageLost
 from glimpse.failover import Failover
 from glimpse.generation import Flow
+from glimpse.input_pictures.inspection import InputPicture, inspect
+from glimpse.input_pictures.masks import Cells
+from glimpse.input_pictures.reading import Pixels
 from glimpse.meter import Meter, Outcome, PreviewKind, Unmetered
 from glimpse.ports import (
     DenoiseOptions,
@@ -37,6 +40,7 @@ OFFER = Offer(
     max_side=256,
     max_pixels=256 * 256,
     max_input_bytes=1000,
+    max_input_pixels=2**20,
 )
 
 
@@ -58,6 +62,11 @@ def make_request(**changes: Any) -> GenerationRequest:
         "progress": False,
     }
     return GenerationRequest(**(fields | changes))
+
+
+def looked_at(data: bytes, field: str = "image_url") -> InputPicture:
+    """An encoded picture as the doors hand it on."""
+    return inspect(data, field, OFFER.max_input_pixels)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -217,7 +226,7 @@ class FakePreviewDecoder(FakeStage):
         self.error: Exception | None = None
         self.steps: list[int] = []
         self.specs: list[PreviewSpec] = []
-        self.encoded: list[bytes] = []
+        self.encoded: list[Pixels] = []
         self.open = 0
         self.gate = _opened()
 
@@ -234,9 +243,7 @@ class FakePreviewDecoder(FakeStage):
         finally:
             self.open -= 1
 
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> Opaque:
+    async def encode(self, request_id: str, picture: Pixels, mask: Cells | None) -> Opaque:
         self.encoded.append(picture)
         return "image by the TinyVAE"
 
@@ -249,8 +256,8 @@ class FakeImageCodec(FakeStage):
         self.decode_error: Exception | None = None
         self.losses: list[StageLost] = []  # raised by the next decodings, one each
         self.encode_error: Exception | None = None
-        self.encoded: list[tuple[bytes, int, int]] = []
-        self.masks: list[bytes | None] = []
+        self.encoded: list[Pixels] = []
+        self.masks: list[Cells | None] = []
         self.qualities: list[int] = []  # of the pictures decoded
         self.decode_s = 0.0  # that it says each took
         self.open = 0
@@ -279,10 +286,8 @@ class FakeImageCodec(FakeStage):
         finally:
             self.open -= 1
 
-    async def encode(
-        self, request_id: str, picture: bytes, width: int, height: int, mask: bytes | None
-    ) -> Opaque:
-        self.encoded.append((picture, width, height))
+    async def encode(self, request_id: str, picture: Pixels, mask: Cells | None) -> Opaque:
+        self.encoded.append(picture)
         self.masks.append(mask)
         self.open += 1
         try:

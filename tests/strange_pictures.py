@@ -3,10 +3,14 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+FIELD = Path(__file__).parents[2] / "shared" / "data" / "field"
+"""Files that the product was tried with; they lie beside the repository."""
 
 
 def encoded(image: Image.Image, picture_format: str, **options: Any) -> bytes:
@@ -22,14 +26,19 @@ def turned() -> bytes:
     return encoded(Image.linear_gradient("L").resize((40, 64)), "JPEG", exif=exif)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """Of a PNG file."""
+    checksum = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+
+def with_chunks(png: bytes, *chunks: bytes) -> bytes:
+    """A PNG file with chunks behind its header."""
+    return png[:33] + b"".join(chunks) + png[33:]
+
+
 def png_of(width: int, height: int) -> bytes:
     """One row of it, that is; the rest is claimed."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     row = zlib.compress(bytes(1 + (width + 7) // 8))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", row) + chunk(b"IEND", b"")
@@ -44,6 +53,15 @@ def webp_of(width: int, height: int) -> bytes:
     return bytes(small)
 
 
+def jpeg_of(width: int, height: int, scans: int = 0) -> bytes:
+    """A progressive JPEG that claims a size; `scans` of its last scan, without data, follow."""
+    small = bytearray(encoded(GREY.convert("RGB"), "JPEG", progressive=True))
+    struct.pack_into(">HH", small, small.index(b"\xff\xc2") + 5, height, width)
+    last = small.rindex(b"\xff\xda")
+    scan = small[last : last + 2 + int.from_bytes(small[last + 2 : last + 4])]
+    return bytes(small[:-2]) + bytes(scan) * scans + b"\xff\xd9"
+
+
 GREY = Image.linear_gradient("L").resize((64, 64))
 MANY = [GREY.rotate(angle).convert("RGB") for angle in (0, 90, 180)]
 READABLE = {
@@ -55,15 +73,36 @@ READABLE = {
     "turned": turned(),
     "animated PNG": encoded(MANY[0], "PNG", save_all=True, append_images=MANY[1:]),
     "animated WebP": encoded(MANY[0], "WEBP", save_all=True, append_images=MANY[1:]),
+    "AVIF": encoded(MANY[0], "AVIF"),
+    "animated AVIF": encoded(MANY[0], "AVIF", save_all=True, append_images=MANY[1:]),
 }
 TOO_LARGE = {
     "50,000 by 50,000": png_of(50_000, 50_000),
     "WebP of 268 million pixels": webp_of(16_383, 16_383),
+    "JPEG of 132 million pixels": jpeg_of(16_000, 8_250),
 }
-REFUSED = TOO_LARGE | {
-    "truncated JPEG": encoded(GREY, "JPEG")[:-40],
-    "truncated PNG": encoded(GREY, "PNG")[:60],
-    "animated GIF": encoded(MANY[0], "GIF", save_all=True, append_images=MANY[1:]),
-    "nothing": b"",
-    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+TOO_MANY_SCANS = {"150 empty scans": jpeg_of(8192, 8192, 150)}
+CUT_OFF = {
+    f"half a {picture_format}": whole[: len(whole) // 2]
+    for picture_format in ("JPEG", "PNG", "WEBP", "AVIF")
+    for whole in [encoded(Image.effect_noise((64, 64), 80).convert("RGB"), picture_format)]
+} | {"truncated JPEG": encoded(GREY, "JPEG")[:-40], "truncated PNG": encoded(GREY, "PNG")[:60]}
+NOT_TAKEN = {
+    "a GIF": encoded(MANY[0], "GIF", save_all=True, append_images=MANY[1:]),
+    "a TIFF": encoded(GREY, "TIFF"),
+    "a BMP": encoded(GREY, "BMP"),
+    "an ICO": encoded(GREY, "ICO"),
+    "a JPEG 2000": encoded(GREY, "JPEG2000"),
+    "a PDF": encoded(GREY, "PDF"),
+    "a PostScript file": encoded(GREY, "EPS"),
+    "a Netpbm picture": encoded(GREY, "PPM"),
+    "a QOI": encoded(MANY[0], "QOI"),
+    "an ICNS": encoded(MANY[0], "ICNS"),
+    "a DDS": encoded(MANY[0], "DDS"),
+    "a Photoshop file": b"8BPS\0\1" + bytes(20),
+    "a JPEG XL": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20),
+    "an SVG": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "a web page": b"<!DOCTYPE html><html></html>",
+    "a video": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(20),
 }
+REFUSED = TOO_LARGE | TOO_MANY_SCANS | CUT_OFF | NOT_TAKEN | {"nothing": b"", "text": b"hello"}

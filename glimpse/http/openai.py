@@ -1,6 +1,5 @@
 """The OpenAI images API: POST /v1/images/generations and /v1/images/edits, GET /v1/models."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from glimpse.http.errors import OPENAI_ERROR
 from glimpse.http.generate import EventStream, final_event
 from glimpse.http.leaving import unless_gone
 from glimpse.http.service import Service
-from glimpse.pictures import READERS, has_holes, mask_of_transparent, upright_size
+from glimpse.input_pictures.broken import TAKEN
 from glimpse.protocols import openai, sse
 from glimpse.protocols.openai import ExtendedInput, ImagesRequest
 
@@ -43,7 +42,7 @@ EDIT_SCHEMA = _schema(
     EDITS,
     "multipart/form-data",
     {
-        "image": "The picture to start from: JPEG, PNG or WebP.",
+        "image": f"The picture to start from: {TAKEN}.",
         "mask": "As large as the picture. What is fully transparent in it is painted anew, the "
         "rest kept. Left out: the whole picture is drawn again from what it shows.",
     },
@@ -65,11 +64,14 @@ def router(
     async def answer(request: Request, asked: ImagesRequest) -> Response:
         fields = openai.generation_fields(asked, service.offer)
         fields.setdefault("request_id", request.state.request_id)
-        wanted = openai.with_partials(
-            await service.parse(fields, image=asked.image, mask=asked.mask, shown=openai.SHOWN),
-            asked,
+        parsed = await service.parse(
+            fields,
+            image=asked.image,
+            mask=asked.mask,
+            mask_of="white" if asked.mask is None else "transparent",
+            shown=openai.SHOWN,
         )
-        wanted = openai.with_warnings(wanted, asked, service.offer)
+        wanted = openai.with_warnings(openai.with_partials(parsed, asked), asked, service.offer)
         request.state.request_id = wanted.request_id
         if not asked.stream:
             final = await unless_gone(request.receive, final_event(service, wanted))
@@ -95,9 +97,10 @@ def router(
     async def edit(request: Request) -> Response:
         """Pictures that start from one that is sent, or replace a part of it."""
         asked = openai.parse_edit(await read_form(request, max_body_bytes), models)
-        return await answer(
-            request, await asyncio.wrap_future(READERS.submit(_with_pictures, asked))
-        )
+        assert asked.image is not None
+        if asked.mask is None and await service.has_holes(asked.image):
+            asked = openai.with_holes(asked)
+        return await answer(request, asked)
 
     @routes.get("/models", response_class=JSONResponse)
     async def list_models() -> Response:
@@ -123,20 +126,6 @@ def router(
         raise HTTPException(405, headers={"Allow": "GET"})
 
     return routes
-
-
-def _with_pictures(asked: ImagesRequest) -> ImagesRequest:
-    assert asked.image is not None
-    size = upright_size(asked.image, "image")
-    if asked.mask is not None:
-        mask = mask_of_transparent(asked.mask, size, "mask")
-        return openai.with_pictures(asked, size, mask)
-    if not has_holes(asked.image, "image"):
-        return openai.with_pictures(asked, size, None)
-    if asked.masks_itself:
-        mask = mask_of_transparent(asked.image, size, "image")
-        return openai.with_pictures(asked, size, mask)
-    return openai.with_pictures(asked, size, None, transparent=True)
 
 
 def _now() -> int:

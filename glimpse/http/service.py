@@ -3,19 +3,20 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 from glimpse import generation, logs
-from glimpse.errors import GlimpseError, NotReady
+from glimpse.errors import DeadlineExceeded, GlimpseError, NotReady
 from glimpse.event_log import EventLog
 from glimpse.generation import Flow, SessionMemory
 from glimpse.http.places import Places
-from glimpse.pictures import READERS, check_input
-from glimpse.ports import Priority, Stage
-from glimpse.request import GenerationRequest, Offer, parse_request
+from glimpse.http.readers import look, read, read_pictures
+from glimpse.input_pictures.masks import MaskOf, has_holes
+from glimpse.ports import InputPixels, Priority, Stage
+from glimpse.request import GenerationRequest, Offer, parse_request, picture_in
 from glimpse.request_warnings import STREAM, Shown
 
 logger = logging.getLogger(__name__)
@@ -118,21 +119,38 @@ class Service:
         *,
         image: bytes | None = None,
         mask: bytes | None = None,
+        mask_of: MaskOf = "white",
         shown: Shown = STREAM,
     ) -> GenerationRequest:
-        """The request in a client's fields and pictures. Raises `InvalidRequest`."""
-        parse = partial(parse_request, fields, self.offer, image=image, mask=mask, shown=shown)
-        if fields.get("image_url") is None and image is None:
+        """The request in a client's fields, and in encoded pictures of a door that has them as
+        bytes. Pictures are looked at, not read. Raises `InvalidRequest`."""
+        parse = partial(parse_request, fields, self.offer, mask_of=mask_of, shown=shown)
+        given = (image, mask, fields.get("image_url"), fields.get("mask_url"))
+        if all(each is None for each in given):
             return parse()
-        return await asyncio.wrap_future(READERS.submit(self._parse_with_pictures, parse))
 
-    def _parse_with_pictures(self, parse: Callable[[], GenerationRequest]) -> GenerationRequest:
-        request = parse()
-        if request.image is not None:
-            check_input(request.image)
-        if request.mask is not None:
-            check_input(request.mask, "mask_url")
-        return request
+        def parse_with_pictures() -> GenerationRequest:
+            return parse(
+                image=None if image is None else picture_in("image", image, self.offer),
+                mask=None if mask is None else picture_in("mask", mask, self.offer),
+            )
+
+        return await look(parse_with_pictures)
+
+    async def has_holes(self, image: bytes) -> bool:
+        """Whether an encoded picture has fully transparent pixels. Reading it takes a place.
+
+        Raises `InvalidRequest`, and `NotReady` or `Overloaded` where there is no place for it.
+        """
+        picture = await look(picture_in, "image", image, self.offer)
+        if not picture.may_be_transparent:
+            return False
+        self._check_ready()
+        await self._pictures.take(1)
+        try:
+            return await read(picture, has_holes)
+        finally:
+            self._pictures.release(1)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[SessionMemory]:
@@ -151,10 +169,11 @@ class Service:
     async def generation(
         self, request: GenerationRequest, priority: Priority, session: SessionMemory | None = None
     ) -> AsyncIterator[EventLog]:
-        """Admits a generation and runs it; leaving the block before its end cancels it. That of a
-        session was admitted with it.
+        """Admits a generation, reads its pictures and runs it; leaving the block before its end
+        cancels it. That of a session was admitted with it.
 
-        Raises `NotReady` or `Overloaded` where there is no place for it.
+        Raises `NotReady` or `Overloaded` where there is no place for it, and `InvalidRequest` for a
+        picture that turns out to be damaged.
         """
         self._check_ready()
         places = 0 if session is not None else request.num_images
@@ -162,13 +181,16 @@ class Service:
             await self._pictures.take(places)
         try:
             await self._present(request)
+            request, pictures = await self._with_pictures(request, session or SessionMemory(None))
         except BaseException:
             self._pictures.release(places)
             raise
         log = EventLog(self._event_log_capacity)
         with logs.request_id(request.request_id):
             run = asyncio.create_task(
-                generation.run(request, log, self._flow, priority=priority, session=session)
+                generation.run(
+                    request, log, self._flow, priority=priority, session=session, pictures=pictures
+                )
             )
         run.add_done_callback(lambda _: self._pictures.release(places))
         try:
@@ -176,6 +198,19 @@ class Service:
         finally:
             run.cancel()
             await _end_of(run)
+
+    async def _with_pictures(
+        self, request: GenerationRequest, memory: SessionMemory
+    ) -> tuple[GenerationRequest, InputPixels | None]:
+        """The request with the warnings that reading its pictures brings, and what was read."""
+        deadline_s = self._flow.deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await read_pictures(request, memory, self.offer.size_multiple)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"The input picture was not read within {deadline_s:g} seconds."
+            ) from None
 
     def _check_ready(self) -> None:
         if not self.ready:

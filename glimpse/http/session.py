@@ -9,8 +9,8 @@ from typing import Any
 from glimpse.errors import GlimpseError
 from glimpse.event_log import Failed, Final, Preview
 from glimpse.generation import SessionMemory
+from glimpse.http.readers import look
 from glimpse.http.service import Service
-from glimpse.pictures import READERS
 from glimpse.ports import Priority
 from glimpse.protocols import realtime
 from glimpse.protocols.realtime import Frame, Result, Wanted
@@ -68,11 +68,12 @@ class Session:
 
         Messages are put one after another: the next is merged into what this one leaves.
         """
-        read = await self._with_pictures_read(message)
-        fields = realtime.merged(self._fields, read)
+        if realtime.has_pictures(message):
+            message = await look(realtime.with_pictures_looked_at, message, self._offer)
+        fields = realtime.merged(self._fields, message)
         self._messages += 1
         wanted = replace(realtime.parse(fields, self._offer), number=self._messages)
-        self._warnings.arrived(wanted, realtime.left_behind(self._fields, read))
+        self._warnings.arrived(wanted, realtime.left_behind(self._fields, message))
         self._fields = realtime.kept(fields)
         self._waiting.append(wanted)
         while len(self._waiting) > 1 and self._too_much_waits():
@@ -83,14 +84,6 @@ class Session:
             assert self._making is not None
             self._overtakable = False  # a second time would interrupt its ending
             self._making.cancel()
-
-    async def _with_pictures_read(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Off the event loop: a large data URI would hold everybody up."""
-        if not realtime.has_data_uris(message):
-            return message
-        limit = self._offer.max_input_bytes
-        reading = READERS.submit(realtime.with_pictures_read, message, limit)
-        return await asyncio.wrap_future(reading)
 
     def refuse(self, error: GlimpseError, request_id: str | None) -> None:
         """Counts a message that is refused, and tells the client."""
@@ -142,7 +135,7 @@ class Session:
         requests = [wanted.request for wanted in self._waiting]
         pictures = [picture for each in requests for picture in (each.image, each.mask) if picture]
         # One that was kept from message to message is in memory once.
-        sizes = {id(picture): len(picture) for picture in pictures}
+        sizes = {id(picture): len(picture.data) for picture in pictures}
         too_large = sum(sizes.values()) > self._max_waiting_bytes
         return too_large or len(self._waiting) > self._max_buffering
 

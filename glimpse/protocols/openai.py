@@ -132,6 +132,7 @@ NATIVE = GenerationInput.model_fields.keys() - ImagesInput.model_fields.keys()
 class ImagesRequest:
     """What is wanted. `aspect` is width to height, None where the client leaves it open. `native`
     are fields of `parse_request` that the client gave by their own names, `given` all that it gave.
+    `transparent`: the picture has parts that are, and they are no mask.
     """
 
     operation: Operation
@@ -266,21 +267,11 @@ def _aspect(size: str) -> float | None:
     return aspect
 
 
-def with_pictures(
-    asked: ImagesRequest, size: tuple[int, int], mask: bytes | None, *, transparent: bool = False
-) -> ImagesRequest:
-    """An edit with the mask as ours are, white where to paint. Where the aspect is left open, it is
-    that of the picture, whose width and height are `size`. `transparent`: the picture has places
-    that are, and they are no mask.
-    """
-    width, height = size
-    aspect = min(max(width / height, 1 / MOST_OBLONG), MOST_OBLONG)
-    return replace(
-        asked,
-        aspect=aspect if asked.aspect is None else asked.aspect,
-        mask=mask,
-        transparent=transparent,
-    )
+def with_holes(asked: ImagesRequest) -> ImagesRequest:
+    """An edit without a mask, of a picture that has fully transparent parts."""
+    if asked.masks_itself:
+        return replace(asked, mask=asked.image)
+    return replace(asked, transparent=True)
 
 
 def generation_fields(asked: ImagesRequest, offer: Offer) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from glimpse.errors import GlimpseError, InvalidMessage, InvalidRequest, invalid
 from glimpse.event_log import Final, Preview, Timings
 from glimpse.fields import problems_of, renamed
+from glimpse.input_pictures.inspection import InputPicture
 from glimpse.ports import Picture
 from glimpse.protocols import json_text, packed
 from glimpse.protocols.pictures import image_json, timings_json, warnings_json
@@ -40,8 +41,7 @@ SUPERSEDES: dict[str, tuple[str, ...]] = {
     "width": ("image_size",),
     "height": ("image_size",),
 }
-PICTURES = ("image", "image_url")
-DATA_URIS = ("image_url", "mask_url")
+PICTURES = ("image", "mask", "image_url", "mask_url")
 OF_A_PICTURE = ("mask", "mask_url", "strength")
 """They mean nothing without an input picture, and go with it."""
 
@@ -52,12 +52,14 @@ PICTURES_ALONE = Shown("stream_previews is not true", WITH_PREVIEWS.no_progress)
 class RealtimeInput(BaseModel):
     """What a message has beside the fields of every door."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="ignore", strict=True, frozen=True, arbitrary_types_allowed=True
+    )
 
-    image: bytes | None = None
-    mask: bytes | None = None
-    image_url: bytes | None = None  # these two as `with_pictures_read` has them
-    mask_url: bytes | None = None
+    image: InputPicture | None = None  # these four as `with_pictures_looked_at` has them
+    mask: InputPicture | None = None
+    image_url: InputPicture | None = None
+    mask_url: InputPicture | None = None
     image_encoding: Literal["bytes", "data_uri"] = "bytes"
     stream_previews: bool = False
     full_quality: bool = False
@@ -95,19 +97,23 @@ class Result:
         return None if isinstance(self.event, Preview) else self.event.timings
 
 
-def has_data_uris(message: Mapping[str, Any]) -> bool:
-    return any(message.get(name) is not None for name in DATA_URIS)
+def has_pictures(message: Mapping[str, Any]) -> bool:
+    return any(message.get(name) is not None for name in PICTURES)
 
 
-def with_pictures_read(message: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
-    """A message with the pictures in its data URIs as bytes: they may be kept for hundreds of
-    messages, and each would read them again. Raises `InvalidRequest`.
+def with_pictures_looked_at(message: Mapping[str, Any], offer: Offer) -> dict[str, Any]:
+    """A message with its pictures looked at: they may be kept for hundreds of messages, and each
+    would look at them again. Raises `InvalidRequest`.
     """
     read = dict(message)
-    for name in DATA_URIS:
-        url = message.get(name)
-        if url is not None:
-            read[name] = picture_in(name, url, max_bytes)
+    for name in PICTURES:
+        value = message.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bytes) == name.endswith("_url"):
+            name_ = name.removesuffix("_url")
+            raise invalid(name, f"{name_} takes bytes, {name_}_url a data URI")
+        read[name] = picture_in(name, value, offer)
     return read
 
 
@@ -145,13 +151,13 @@ def left_behind(kept: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[st
         f"{name} of an earlier message is left behind: it means nothing without a picture."
         if name in OF_A_PICTURE
         else f"{name} of an earlier message is left behind: this one gives the size otherwise."
-        for name in sorted(gone - set(PICTURES))
+        for name in sorted(gone - {"image", "image_url"})
     )
 
 
 def parse(fields: Mapping[str, Any], offer: Offer) -> Wanted:
-    """What fields mean, after `with_pictures_read`. Raises `InvalidRequest`, field by field, each
-    by the client's name for it."""
+    """What fields mean, after `with_pictures_looked_at`. Raises `InvalidRequest`, field by field,
+    each by the client's name for it."""
     try:
         return _parse(fields, offer)
     except InvalidRequest as refused:

@@ -21,12 +21,12 @@ from glimpse.engine.loop import Engine
 from glimpse.families.conditioning import Conditioning
 from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder, Tuning
 from glimpse.families.source import ModelSource
-from glimpse.pictures import open_inputs
 from glimpse.ports import DenoiseOptions, Priority, StepEvent
 from glimpse.torch_thread import TorchThread
 from tests.unit.glimpse.engine.oracle import (
     PROMPT,
     SCHEDULERS,
+    chance_mask,
     chance_pixels,
     make_job,
     theirs,
@@ -66,14 +66,13 @@ class Bench:
         self.pipelines = {kind: theirs.from_pipe(pipeline) for kind, theirs in FROM.items()}
         for each in self.pipelines.values():
             each.set_progress_bar_config(disable=True)
-        (self.picture, png), (self.mask, mask_png) = (
-            chance_pixels(channels, job_of("euler", 1, 1)) for channels in (3, 1)
-        )
+        job = job_of("euler", 1, 1)
+        (self.picture, pixels), (self.mask, cells) = chance_pixels(job), chance_mask(job)
         vae = FullVAE(source, channels_last=False)
         self.images = {
             "text": None,
-            "picture": vae.posterior(*open_inputs(png, None, SIDE, SIDE)),
-            "mask": vae.posterior(*open_inputs(png, mask_png, SIDE, SIDE)),
+            "picture": vae.posterior(pixels, None),
+            "mask": vae.posterior(pixels, cells),
         }
 
     def engine(self) -> Engine:

@@ -10,6 +10,7 @@ APP = "glimpse/miniature"
 ORANGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGP8VSHHgA0wYRUdtBIAPVMBoOrfQOYAAAAASUVORK5CYII="
 )
+ORANGE_URL = "data:image/png;base64," + base64.b64encode(ORANGE).decode()
 INPUT = {"prompt": "a red lighthouse by the sea at sunset", "num_inference_steps": 12, "seed": 7}
 VALUES: dict[str, Any] = {
     "prompt": "schön 🎈",

@@ -1,20 +1,16 @@
 """`glimpse.decoders` against diffusers' own decoding."""
 
 import dataclasses
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLInpaintPipeline
 from PIL import Image
 
 from glimpse.decoders import FullVAE, TinyVAE
-from glimpse.errors import InvalidRequest
 from glimpse.families.source import ModelSource
-from glimpse.pictures import open_inputs
 
 LATENTS, *OTHERS = np.random.default_rng(1).standard_normal((3, 4, 4, 8), np.float32)
 
@@ -81,40 +77,14 @@ def test_decoded_together_or_alone(source: ModelSource, channels_last: bool) -> 
             assert among_others.std() > 0.01  # or any pictures would do
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
-def test_a_mask_is_that_of_the_inpaint_pipeline(
-    full_vae: FullVAE, pipeline: Any, mode: str
-) -> None:
-    inpaint = StableDiffusionXLInpaintPipeline.from_pipe(pipeline)
-    rng = np.random.default_rng(3)
-    picture = Image.fromarray(rng.integers(0, 256, (32, 64, 3), np.uint8)).convert(mode)
-    processed = inpaint.mask_processor.preprocess(picture, height=32, width=64)
-    expected, _ = inpaint.prepare_mask_latents(
-        processed, None, 1, 32, 64, torch.float32, torch.device("cpu"), None, False
-    )
-    png = io.BytesIO()
-    picture.save(png, "PNG")
-    mask = full_vae.posterior(*open_inputs(_png(), png.getvalue(), 64, 32)).mask
-    assert mask is not None and mask.dtype == np.float32
-    assert 0.2 < mask.mean() < 0.8
-    assert np.array_equal(mask, expected[0].numpy())
-
-
-def test_what_is_white_is_repainted_and_a_mask_is_cropped_as_the_picture(full_vae: FullVAE) -> None:
-    mask = Image.new("L", (128, 256))
-    mask.paste(255, (64, 0, 128, 160))  # of the middle, 128 x 64, all but the left half
-    png = io.BytesIO()
-    mask.save(png, "PNG")
-    cropped = full_vae.posterior(*open_inputs(_png(), png.getvalue(), 64, 32)).mask
-    assert cropped is not None
-    assert np.array_equal(cropped, np.tile(np.repeat([0, 1], 4), (1, 4, 1)))
-
-
-def test_which_of_two_pictures_is_damaged_is_said() -> None:
-    for picture, mask, field in ((b"no", _png(), "image_url"), (_png(), b"no", "mask_url")):
-        with pytest.raises(InvalidRequest) as caught:
-            open_inputs(picture, mask, 64, 32)
-        assert caught.value.problems[0]["loc"] == ["body", field]
+def test_a_mask_goes_with_the_latents_cell_by_cell(full_vae: FullVAE, tiny_vae: TinyVAE) -> None:
+    picture = np.zeros((32, 64, 3), np.uint8)
+    cells = np.random.default_rng(3).random((4, 8)) < 0.5
+    for vae in (full_vae, tiny_vae):
+        assert vae.posterior(picture, None).mask is None
+        mask = vae.posterior(picture, cells).mask
+        assert mask is not None and mask.dtype == np.float32
+        assert np.array_equal(mask, cells[np.newaxis])
 
 
 def test_in_half_precision_the_full_vae_is_kept_in_single(source: ModelSource) -> None:
@@ -124,12 +94,6 @@ def test_in_half_precision_the_full_vae_is_kept_in_single(source: ModelSource) -
     [in_half], [in_whole] = half.decode([LATENTS]), whole.decode([LATENTS])
     assert abs(pixels(in_half) - pixels(in_whole)).max() <= 2
     assert half._vae.dtype == torch.float32
-
-
-def _png() -> bytes:
-    picture = io.BytesIO()
-    Image.new("RGB", (64, 32)).save(picture, "PNG")
-    return picture.getvalue()
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

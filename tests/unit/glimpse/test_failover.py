@@ -15,9 +15,10 @@ from glimpse.errors import DeadlineExceeded, GlimpseError, StageFailed, StageLos
 from glimpse.event_log import EventLog, Failed, Final, Preview, Step
 from glimpse.failover import Failover
 from glimpse.generation import SessionMemory
-from glimpse.ports import DenoiseOptions, Job, Opaque, Priority, StepEvent
+from glimpse.ports import DenoiseOptions, InputPixels, Job, Opaque, Priority, StepEvent
 from glimpse.trials import Trials
-from tests.fakes import FakeMeter, FakeStage, FakeStages, make_request, until
+from tests.fakes import FakeMeter, FakeStage, FakeStages, looked_at, make_request, until
+from tests.wire.sent import ORANGE
 
 LOST = StageLost("denoise")
 STALLED = StageStalled("denoise")
@@ -282,10 +283,16 @@ async def test_what_the_two_codecs_read_of_a_picture_is_kept_apart() -> None:
     stages = FakeStages()
     memory = SessionMemory("s")
     for full_quality in (False, True, False):
-        request = make_request(image=b"p", strength=1.0, full_quality=full_quality)
+        request = make_request(image=looked_at(ORANGE), strength=1.0, full_quality=full_quality)
         log = EventLog(100)
+        pictures = InputPixels(np.zeros((128, 128, 3), np.uint8), None)
         await generation.run(
-            request, log, stages.flow(), priority=Priority.REALTIME, session=memory
+            request,
+            log,
+            stages.flow(),
+            priority=Priority.REALTIME,
+            session=memory,
+            pictures=pictures,
         )
         final(log)
     images = [image for _, image in stages.denoiser.given]

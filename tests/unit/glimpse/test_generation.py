@@ -5,15 +5,21 @@ import logging
 import threading
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from glimpse import generation
 from glimpse.errors import DeadlineExceeded, GlimpseError, Overloaded, StageFailed, StageLost
 from glimpse.event_log import Accepted, Cancelled, Event, EventLog, Failed, Final, Preview, Step
 from glimpse.failover import Failover
-from glimpse.ports import Latents, Picture, Priority, RoughPreviews
+from glimpse.ports import InputPixels, Latents, Picture, Priority, RoughPreviews
 from glimpse.request import MAX_SEED, GenerationRequest, PreviewSpec
-from tests.fakes import FakeStages, make_request, rough_previews, until
+from tests.fakes import FakeStages, looked_at, make_request, rough_previews, until
+from tests.wire.sent import ORANGE
+
+PICTURE = looked_at(ORANGE)
+PIXELS = np.zeros((128, 128, 3), np.uint8)
+CELLS = np.ones((16, 16), bool)
 
 
 class Run:
@@ -28,9 +34,14 @@ class Run:
         failover: Failover | None = None,
     ) -> None:
         self.log = EventLog(100)
+        pictures = None
+        if request.image is not None:
+            pictures = InputPixels(PIXELS, None if request.mask is None else CELLS)
         flow = stages.flow(deadline_s=deadline_s, rough=rough, failover=failover)
         self.task = asyncio.create_task(
-            generation.run(request, self.log, flow, priority=Priority.INTERACTIVE)
+            generation.run(
+                request, self.log, flow, priority=Priority.INTERACTIVE, pictures=pictures
+            )
         )
 
     async def events(self) -> list[Event]:
@@ -114,7 +125,7 @@ async def test_the_text_and_the_input_picture_are_encoded_at_the_same_time() -> 
     stages = FakeStages()
     stages.text_encoder.gate.clear()
     stages.image_codec.encoding_gate.clear()
-    run = Run(stages, make_request(image=b"picture"))
+    run = Run(stages, make_request(image=PICTURE))
     await until(lambda: stages.at_work == 2)
     assert stages.denoiser.jobs == []
     stages.text_encoder.gate.set()
@@ -124,8 +135,9 @@ async def test_the_text_and_the_input_picture_are_encoded_at_the_same_time() -> 
 
 async def test_an_input_picture_goes_to_the_codec_and_from_there_to_the_denoiser() -> None:
     stages = FakeStages()
-    events = await Run(stages, make_request(image=b"picture", strength=0.5, progress=True)).events()
-    assert stages.image_codec.encoded == [(b"picture", 128, 128)]
+    events = await Run(stages, make_request(image=PICTURE, strength=0.5, progress=True)).events()
+    [encoded] = stages.image_codec.encoded
+    assert encoded is PIXELS
     assert stages.image_codec.masks == [None]
     assert stages.denoiser.given == [("conditioning", "image")]
     assert stages.denoiser.jobs[0].strength == 0.5
@@ -134,10 +146,10 @@ async def test_an_input_picture_goes_to_the_codec_and_from_there_to_the_denoiser
 
 async def test_a_mask_goes_to_the_codec_with_its_picture_once_for_all_pictures() -> None:
     stages = FakeStages()
-    request = make_request(image=b"picture", mask=b"mask", strength=0.5, num_images=2)
+    request = make_request(image=PICTURE, mask=PICTURE, strength=0.5, num_images=2)
     assert isinstance((await Run(stages, request).events())[-1], Final)
-    assert stages.image_codec.encoded == [(b"picture", 128, 128)]
-    assert stages.image_codec.masks == [b"mask"]
+    [encoded], [cells] = stages.image_codec.encoded, stages.image_codec.masks
+    assert encoded is PIXELS and cells is CELLS
     assert stages.denoiser.given == [("conditioning", "image")] * 2
 
 
@@ -388,7 +400,7 @@ async def test_a_stage_that_fails_ends_it_in_one_failure_and_nothing_goes_on(
 ) -> None:
     stages = FakeStages()
     break_stage(stages)
-    run = Run(stages, make_request(image=b"picture", strength=1.0, num_images=num_images))
+    run = Run(stages, make_request(image=PICTURE, strength=1.0, num_images=num_images))
     events = await run.events()
     assert run.task.exception() is None
     assert [e for e in events if isinstance(e, Final | Failed | Cancelled)] == [Failed(BROKEN)]

@@ -2,8 +2,9 @@
 
 import pytest
 
-from glimpse.protocols.realtime import Msgpack, parse
-from tests.fakes import OFFER
+from glimpse.input_pictures.reading import read_pixels
+from glimpse.protocols.realtime import Msgpack, parse, with_pictures_looked_at
+from tests.fakes import OFFER, looked_at
 from tests.unit.glimpse.http.asgi import Exchange, Server
 from tests.wire.sent import EDIT, FOLDER, INPUT, ORANGE, VALUES, WITH_PICTURE
 
@@ -24,7 +25,8 @@ def test_values_of_every_kind_in_msgpack(client: str) -> None:
 def test_a_picture_in_msgpack(client: str) -> None:
     message = Msgpack().decode((FOLDER / f"{client}-picture.msgpack").read_bytes())
     assert message == WITH_PICTURE
-    assert parse(message, OFFER).request.image == ORANGE
+    looked = with_pictures_looked_at(message, OFFER)
+    assert parse(looked, OFFER).request.image == looked_at(ORANGE, "image")
 
 
 async def sent(server: Server, name: str) -> Exchange:
@@ -53,6 +55,8 @@ async def test_openais_form() -> None:
     server = Server(max_body_bytes=2000)
     exchange = await sent(server, "openai-edit")
     assert exchange.status == 200
-    assert [picture for picture, *_ in server.stages.image_codec.encoded] == [ORANGE]
+    [picture] = server.stages.image_codec.encoded
+    assert picture.shape == (128, 128, 3)
+    assert (picture == read_pixels(looked_at(ORANGE), 8, 8)[0, 0]).all()
     assert server.stages.text_encoder.texts == [(EDIT["prompt"], None)]
     assert len(server.stages.denoiser.jobs) == EDIT["n"]

@@ -1,7 +1,6 @@
 """The unmodified diffusers pipelines, and our engine on the same job."""
 
 import functools
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,12 @@ from diffusers import (
     LCMScheduler,
     UniPCMultistepScheduler,
 )
-from PIL import Image
 
 from glimpse.engine import checkpoint, reference, steps
 from glimpse.engine.host_copy import HostCopies
 from glimpse.engine.job import Network
+from glimpse.input_pictures.masks import Cells
+from glimpse.input_pictures.reading import Pixels
 from glimpse.ports import Job
 
 SCHEDULERS: dict[str, Any] = {
@@ -66,17 +66,23 @@ def make_job(**changes: Any) -> Job:
     return Job(**(fields | changes))
 
 
-def chance_pixels(channels: int, job: Job) -> tuple[torch.Tensor, bytes]:
-    """Random pixels [1, channels, H, W] from 0 to 1, and as a PNG.
+def chance_pixels(job: Job) -> tuple[torch.Tensor, Pixels]:
+    """Random pixels [1, 3, H, W] from 0 to 1, and as the stages take them, [H, W, 3].
 
     The pipelines are not given the PIL picture, whose other layout in memory stays with the latents
     up to the network, where it changes the last bits.
     """
-    generator = torch.Generator().manual_seed(channels)
-    pixels = torch.randint(0, 256, (channels, job.height, job.width), generator=generator)
-    png = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).byte().numpy()).save(png, "PNG")
-    return pixels[None] / 255, png.getvalue()
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (3, job.height, job.width), generator=generator)
+    return pixels[None] / 255, pixels.permute(1, 2, 0).byte().numpy()
+
+
+def chance_mask(job: Job) -> tuple[torch.Tensor, Cells]:
+    """A random mask of cells, as the pipelines take it, each cell 8 x 8 pixels, and as it is."""
+    generator = torch.Generator().manual_seed(1)
+    cells = torch.rand((job.height // 8, job.width // 8), generator=generator) < 0.5
+    enlarged = cells.repeat_interleave(8, 0).repeat_interleave(8, 1)
+    return enlarged[None, None].float(), cells.numpy()
 
 
 @dataclass(slots=True)

@@ -11,12 +11,12 @@ from glimpse.decoders import FullVAE
 from glimpse.engine import reference, steps
 from glimpse.families.conditioning import Conditioning
 from glimpse.families.sdxl import SDXLNetwork, SDXLTextEncoder
-from glimpse.pictures import open_inputs
 from tests.unit.glimpse.engine.oracle import (
     PROMPT,
     SCHEDULERS,
     SDXL_SCHEDULER,
     Made,
+    chance_mask,
     chance_pixels,
     make_job,
     ours,
@@ -94,8 +94,8 @@ def test_image_to_image_is_that_of_the_pipeline(
     strength: float,
 ) -> None:
     job = make_job(scheduler=scheduler, num_inference_steps=steps, strength=strength)
-    picture, png = chance_pixels(3, job)
-    image = full_vae.posterior(*open_inputs(png, None, job.width, job.height))
+    picture, pixels = chance_pixels(job)
+    image = full_vae.posterior(pixels, None)
     made = ours(network, job, conditioning(text_encoder, None), image)
     assert len(made.denoised) == int(steps * strength)
     assert_equal(
@@ -141,8 +141,8 @@ def test_inpainting_is_that_of_the_pipeline_and_its_previews_keep_what_is_kept(
         strength=strength,
         guidance_scale=guidance_scale,
     )
-    (picture, png), (mask, mask_png) = (chance_pixels(channels, job) for channels in (3, 1))
-    image = full_vae.posterior(*open_inputs(png, mask_png, job.width, job.height))
+    (picture, pixels), (mask, cells) = chance_pixels(job), chance_mask(job)
+    image = full_vae.posterior(pixels, cells)
     assert image.mask is not None and {0, 1} == set(image.mask.flat)
     made = ours(network, job, conditioning(text_encoder, "fog"), image)
     assert len(made.denoised) == run

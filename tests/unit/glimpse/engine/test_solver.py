@@ -11,6 +11,7 @@ from glimpse.request import LCM_MAX_STEPS, Scheduler, parse_request
 from tests.fakes import OFFER
 from tests.tiny_model import scheduler_config
 from tests.unit.glimpse.engine.oracle import SDXL_SCHEDULER
+from tests.wire.sent import ORANGE_URL
 
 SHAPE = (1, 4, 2, 2)
 
@@ -44,7 +45,7 @@ def test_any_number_of_steps_can_be_run_to_a_finite_end(name: str, config: Any) 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("config", configs(), ids=["own", "sdxl"])
 def test_what_a_request_may_ask_for_can_be_run_and_nothing_else(name: str, config: Any) -> None:
-    wanted = {"prompt": "x", "image_url": "data:image/png;base64,", "scheduler": name}
+    wanted = {"prompt": "x", "image_url": ORANGE_URL, "scheduler": name}
     noise, original = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)), torch.ones(1)
     for of in (*range(1, 21), 25, 30, 49, 50, 51, 75, 99, 100):  # 50 is where lcm ends
         for strength in (0.01, 0.3, 0.6, 0.99, 1.0):

@@ -161,7 +161,7 @@ async def test_no_cache_keeps_an_error(method: str, path: str) -> None:
 async def test_an_error_of_the_server_tells_nothing_of_itself_but_whose_request_it_was() -> None:
     server = Server()
 
-    def parse(fields: object, **_: object) -> Any:
+    def parse(*_: object, **__: object) -> Any:
         raise RuntimeError("secret")
 
     server.service.parse = parse  # type: ignore[method-assign]

@@ -7,18 +7,21 @@ import threading
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from glimpse.errors import StageFailed, StageLost, invalid
 from glimpse.failover import Failover
+from glimpse.http.readers import LOOKERS
 from glimpse.http.realtime import RealtimeOptions
-from glimpse.pictures import READERS
 from glimpse.ports import Priority
 from tests.fakes import until
+from tests.strange_pictures import encoded
 from tests.unit.glimpse.http.asgi import REALTIME, Server
 from tests.unit.glimpse.http.websocket import Socket
+from tests.wire.sent import ORANGE, ORANGE_URL
 
 ALIAS = "/glimpse/miniature"
-PICTURE = {"image_url": "data:image/png;base64,AAAA"}
+PICTURE = {"image_url": ORANGE_URL}
 
 
 def server(**changes: Any) -> Server:
@@ -27,6 +30,15 @@ def server(**changes: Any) -> Server:
 
 def realtime(server: Server, query: str = "") -> Socket:
     return Socket(server.app, "/realtime", query)
+
+
+def grey_png(level: int) -> bytes:
+    return encoded(Image.new("L", (8, 8), level), "PNG")
+
+
+def greys(server: Server) -> list[int]:
+    """Of the pictures that were encoded."""
+    return [int(picture[0, 0, 0]) for picture in server.stages.preview_decoder.encoded]
 
 
 async def picture_of(socket: Socket) -> str:
@@ -78,16 +90,16 @@ async def test_it_goes_before_all_others_and_stays_with_one_replica() -> None:
 async def test_a_text_and_a_picture_that_stay_are_encoded_once() -> None:
     one = Server()
     async with realtime(one) as socket:
-        socket.send({"prompt": "p", "image": b"1", "strength": 1.0})
+        socket.send({"prompt": "p", "image": grey_png(1), "strength": 1.0})
         await socket.receive()
         socket.send({"seed": 4})
         await socket.receive()
         assert one.stages.text_encoder.texts == [("p", None)]
-        assert one.stages.preview_decoder.encoded == [b"1"]
-        socket.send({"prompt": "q", "image": b"2"})
+        assert greys(one) == [1]
+        socket.send({"prompt": "q", "image": grey_png(2)})
         await socket.receive()
         assert one.stages.text_encoder.texts == [("p", None), ("q", None)]
-        assert one.stages.preview_decoder.encoded == [b"1", b"2"]
+        assert greys(one) == [1, 2]
 
 
 @pytest.mark.parametrize("lost", [StageLost("text_encode"), StageFailed("denoise")])
@@ -110,9 +122,9 @@ async def test_what_may_be_lost_is_encoded_anew(lost: Exception) -> None:
 async def test_the_full_vae_on_wish() -> None:
     one = Server()
     async with realtime(one) as socket:
-        socket.send({"prompt": "p", "seed": 3, "full_quality": True, "image": b"1"})
+        socket.send({"prompt": "p", "seed": 3, "full_quality": True, "image": ORANGE})
         assert await picture_of(socket) == "picture 3"
-    assert one.stages.image_codec.encoded == [(b"1", 128, 128)]
+    assert [each.shape for each in one.stages.image_codec.encoded] == [(128, 128, 3)]
 
 
 async def test_previews_on_wish() -> None:
@@ -242,14 +254,14 @@ async def test_a_data_uri_that_is_kept_is_read_once() -> None:
     one = server(max_buffering=8)
     gate = one.stages.denoiser.hold(1)
     async with realtime(one) as socket:
-        uri = "data:image/png;base64,AAAA"
-        socket.send({"prompt": "p", "image_url": uri, "mask_url": uri, "strength": 1.0})
+        uris = {"image_url": ORANGE_URL, "mask_url": ORANGE_URL}
+        socket.send({"prompt": "p", **uris, "strength": 1.0})
         socket.send({"seed": 1})
         await until(lambda: socket.taken)
         gate.set()
         for _ in range(2):
             assert (await socket.receive())["type"] == "final"
-        assert one.stages.preview_decoder.encoded == [b"\0\0\0"]
+        assert len(one.stages.preview_decoder.encoded) == 1
         socket.send({"image_url": None})  # and what is about it is cleared with it
         assert (await socket.receive())["type"] == "final"
     assert [image for _, image in one.stages.denoiser.given][-1] is None
@@ -271,10 +283,10 @@ async def test_a_data_uri_is_decoded_off_the_event_loop() -> None:
         taken.release()
         held.wait(5)
 
-    holding = [READERS.submit(hold) for _ in range(READERS._max_workers)]
+    holding = [LOOKERS.submit(hold) for _ in range(LOOKERS._max_workers)]
     try:
         async with realtime(one) as first, realtime(one) as second:
-            first.send({"prompt": "p", "seed": 1, "image_url": "data:image/png;base64,AAAA"})
+            first.send({"prompt": "p", "seed": 1, **PICTURE})
             second.send({"prompt": "p", "seed": 2})
             assert await picture_of(second) == "preview 2"
             assert [job.seed for job in one.stages.denoiser.jobs] == [2]
@@ -290,9 +302,10 @@ async def test_a_data_uri_is_decoded_off_the_event_loop() -> None:
     ("fields", "name"),
     [
         ({"image": b"1" * 1001}, "image"),
-        ({"image": b"1", "mask": b"1" * 1001}, "mask"),
-        ({"mask": b"1"}, "mask"),
-        ({"mask_url": "data:image/png;base64,AAAA"}, "mask_url"),
+        ({"image": b"GIF89a"}, "image"),
+        ({"image": ORANGE, "mask": b"1" * 1001}, "mask"),
+        ({"mask": ORANGE}, "mask"),
+        ({"mask_url": ORANGE_URL}, "mask_url"),
         ({"image_url": "nothing"}, "image_url"),
         ({"image": "data:image/png;base64,AAAA"}, "image"),
     ],
@@ -304,7 +317,7 @@ async def test_an_error_names_the_field_that_was_sent(fields: dict[str, Any], na
         assert (await socket.receive())["reason"].startswith(f"{name}: ")
 
 
-@pytest.mark.parametrize(("fields", "name"), [({"image": b"1"}, "image"), (PICTURE, "image_url")])
+@pytest.mark.parametrize(("fields", "name"), [({"image": ORANGE}, "image"), (PICTURE, "image_url")])
 async def test_an_error_of_a_stage_names_the_field_too(fields: dict[str, Any], name: str) -> None:
     one = Server()
     one.stages.image_codec.encode_error = invalid("image_url", "is no picture")
@@ -351,10 +364,10 @@ async def test_so_many_bytes_of_pictures_wait_and_one_that_is_kept_counts_once()
     async with realtime(one) as socket:
         socket.send({"prompt": "p", "seed": 0})
         await until(lambda: one.stages.denoiser.open == 1)
-        socket.send({"seed": 1, "image": b"1" * 600, "strength": 1.0})
+        socket.send({"seed": 1, "image": ORANGE.ljust(600), "strength": 1.0})
         for seed in (2, 3):
             socket.send({"seed": seed})
-        socket.send({"seed": 4, "image": b"2" * 600})  # two pictures are too much
+        socket.send({"seed": 4, "image": grey_png(2).ljust(600)})  # two pictures are too much
         await until(lambda: socket.taken)
         gate.set()
         results = [await socket.receive() for _ in range(2)]

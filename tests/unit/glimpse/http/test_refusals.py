@@ -100,7 +100,7 @@ async def test_where_there_is_no_place() -> None:
 async def test_what_nobody_foresaw() -> None:
     server = Server()
 
-    def parse(fields: object, **_: object) -> Any:
+    def parse(*_: object, **__: object) -> Any:
         raise RuntimeError
 
     server.service.parse = parse  # type: ignore[method-assign]

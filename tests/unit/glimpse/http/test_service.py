@@ -11,8 +11,9 @@ from glimpse.errors import NotReady, Overloaded, StageLost
 from glimpse.event_log import Final
 from glimpse.http import service as module
 from glimpse.ports import Priority, StepEvent
-from tests.fakes import make_request, until
+from tests.fakes import looked_at, make_request, until
 from tests.unit.glimpse.http.asgi import Server
+from tests.wire.sent import ORANGE
 
 REQUEST = make_request()
 
@@ -129,7 +130,7 @@ async def test_a_place_is_given_back_also_when_leaving_is_interrupted() -> None:
         ("preview_decoder", {}, False),  # previews are rough without it
         ("image_codec", {"full_quality": False}, False),
         ("preview_decoder", {"full_quality": False}, False),
-        ("preview_decoder", {"full_quality": False, "image": b"p"}, True),
+        ("preview_decoder", {"full_quality": False, "image": looked_at(ORANGE)}, True),
     ],
 )
 async def test_a_request_waits_for_a_stage_that_it_needs_and_that_has_no_replica(

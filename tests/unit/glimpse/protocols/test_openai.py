@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from glimpse.errors import (
     InvalidRequest,
@@ -35,13 +36,15 @@ from glimpse.protocols.openai import (
     speaks,
     status,
     with_partials,
-    with_pictures,
     with_warnings,
 )
 from glimpse.request import GenerationRequest, parse_request
-from tests.fakes import OFFER, make_request
+from tests.fakes import OFFER, looked_at, make_request
+from tests.strange_pictures import encoded
 
 MODELS = ("glimpse/miniature", "glimpse/other")
+PICTURE = encoded(Image.new("RGB", (60, 40)), "PNG")
+MASK = encoded(Image.new("RGBA", (60, 40)), "PNG")
 NOW = 1_780_000_000
 
 
@@ -50,15 +53,21 @@ def generation(**fields: Any) -> ImagesRequest:
 
 
 def edit(*parts: tuple[str, str | bytes]) -> ImagesRequest:
-    return parse_edit([("prompt", "a lighthouse"), ("image", b"picture"), *parts], MODELS)
+    return parse_edit([("prompt", "a lighthouse"), ("image", PICTURE), *parts], MODELS)
 
 
 def request_of(asked: ImagesRequest, **offer: Any) -> GenerationRequest:
-    """As the door makes it, but for the look into pictures."""
+    """As the door makes it."""
     offered = dataclasses.replace(OFFER, **offer)
+    image, mask = (
+        None if each is None else looked_at(each, name)
+        for each, name in ((asked.image, "image"), (asked.mask, "mask"))
+    )
     fields = generation_fields(asked, offered)
-    request = parse_request(fields, offered, image=asked.image, mask=asked.mask, shown=SHOWN)
-    return with_warnings(with_partials(request, asked), asked, offered)
+    parsed = parse_request(
+        fields, offered, image=image, mask=mask, mask_of="transparent", shown=SHOWN
+    )
+    return with_warnings(with_partials(parsed, asked), asked, offered)
 
 
 def refused(**fields: Any) -> tuple[str, str]:
@@ -273,7 +282,7 @@ def test_however_few_steps_the_model_takes_one_is_run() -> None:
         for asked in (
             generation(quality=quality),
             edit(("quality", quality)),
-            edit(("quality", quality), ("mask", b"mask")),
+            edit(("quality", quality), ("mask", MASK)),
         ):
             assert request_of(asked, default_steps=1).steps >= 1
     assert request_of(generation(), default_steps=1).steps == 1
@@ -334,36 +343,26 @@ def test_an_edit_is_the_same_in_a_form_with_the_default_strength() -> None:
         as_url=False,
         stream=True,
         partial_images=3,
-        image=b"picture",
+        image=PICTURE,
     )
     request = request_of(asked, default_steps=20)
-    assert (request.image, request.mask) == (b"picture", None)
+    assert (request.image, request.mask) == (looked_at(PICTURE, "image"), None)
     assert (request.strength, request.steps) == (0.6, 12)
     assert sorted(request.preview_steps) == [3, 6, 9]
 
 
 def test_what_a_mask_shows_is_painted_anew_from_the_first_step() -> None:
-    request = request_of(edit(("mask", b"mask")))
-    assert (request.image, request.mask) == (b"picture", b"mask")
+    request = request_of(edit(("mask", MASK)))
+    pictures = looked_at(PICTURE, "image"), looked_at(MASK, "mask")
+    assert (request.image, request.mask) == pictures
+    assert request.mask_of == "transparent"
+    assert (request.width, request.height) == (160, 104)  # the aspect of the picture
     assert (request.strength, request.steps) == (1.0, 4)
 
 
-@pytest.mark.parametrize(
-    ("size", "aspect"),
-    [((300, 200), 1.5), ((200, 300), 2 / 3), ((1000, 10), 3.0), ((10, 1000), 1 / 3)],
-)
-def test_left_open_the_aspect_of_an_edit_is_that_of_the_picture(
-    size: tuple[int, int], aspect: float
-) -> None:
-    looked_into = with_pictures(edit(("mask", b"theirs")), size, b"ours")
-    assert looked_into.aspect == pytest.approx(aspect)
-    assert looked_into.mask == b"ours"
-    assert with_pictures(edit(("size", "1024x1024")), size, None).aspect == 1
-
-
 def test_a_picture_may_come_as_a_list_of_one() -> None:
-    asked = parse_edit([("image[]", b"picture"), ("prompt", "x")], MODELS)
-    assert asked.image == b"picture"
+    asked = parse_edit([("image[]", PICTURE), ("prompt", "x")], MODELS)
+    assert asked.image == PICTURE
 
 
 @pytest.mark.parametrize(
@@ -394,7 +393,7 @@ def test_a_form_that_is_wrong_is_refused_by_the_part(
 
 
 def test_an_edit_without_a_picture_is_refused() -> None:
-    for parts in ([], [("mask", b"mask")]):
+    for parts in ([], [("mask", MASK)]):
         with pytest.raises(InvalidRequest, match="'image'.*Field required"):
             parse_edit([("prompt", "x"), *parts], MODELS)
     with pytest.raises(InvalidRequest, match="'image'.*must be a file"):

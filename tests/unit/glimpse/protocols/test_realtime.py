@@ -22,9 +22,10 @@ from glimpse.protocols.realtime import (
     kept,
     merged,
     parse,
-    with_pictures_read,
+    with_pictures_looked_at,
 )
-from tests.fakes import OFFER, make_request
+from tests.fakes import OFFER, looked_at, make_request
+from tests.wire.sent import ORANGE, ORANGE_URL
 
 JPEG = Picture(b"\xff\xd8 jpeg", "image/jpeg", 64, 32)
 TIMINGS = Timings(0.1, 0.2, 0.3, 0.4, 1.0)
@@ -38,8 +39,7 @@ def result(event: Preview | Final = FINAL, data_uri: bool = False) -> Result:
 
 
 def wanted(**fields: Any) -> Wanted:
-    read = with_pictures_read({"prompt": "p", **fields}, OFFER.max_input_bytes)
-    return parse(read, OFFER)
+    return parse(with_pictures_looked_at({"prompt": "p", **fields}, OFFER), OFFER)
 
 
 class TestMerging:
@@ -93,8 +93,9 @@ class TestParsing:
         assert found.request.preview_steps == {1, 2, 3}
 
     def test_pictures_as_bytes(self) -> None:
-        found = wanted(image=b"picture", mask=b"mask", strength=0.5).request
-        assert (found.image, found.mask, found.strength) == (b"picture", b"mask", 0.5)
+        found = wanted(image=ORANGE, mask=ORANGE, strength=0.5).request
+        pictures = looked_at(ORANGE, "image"), looked_at(ORANGE, "mask")
+        assert (found.image, found.mask, found.strength) == (*pictures, 0.5)
 
     @pytest.mark.parametrize(
         ("fields", "about"),
@@ -102,14 +103,16 @@ class TestParsing:
             ({"image": "text"}, "image"),
             ({"image": 7}, "image"),
             ({"image": b"1" * 1001}, "image"),
-            ({"image": b"1", "image_url": "data:image/png;base64,AA=="}, "image"),
+            ({"image": b"1"}, "image"),
+            ({"image": ORANGE, "image_url": ORANGE_URL}, "image"),
             ({"image_url": "http://localhost/x.png"}, "image_url"),
             ({"image_url": b"1"}, "image_url"),
             ({"image_url": 7}, "image_url"),
-            ({"image": b"1", "mask_url": "data:image/png;base64,A"}, "mask_url"),
+            ({"image": ORANGE, "mask_url": "data:image/png;base64,A"}, "mask_url"),
             ({"mask": b"1"}, "mask"),
-            ({"mask_url": "data:image/png;base64,AA=="}, "mask_url"),
-            ({"image": b"1", "mask": b"1" * 1001}, "mask"),
+            ({"mask": ORANGE}, "mask"),
+            ({"mask_url": ORANGE_URL}, "mask_url"),
+            ({"image": ORANGE, "mask": b"1" * 1001}, "mask"),
             ({"seed": 7.5}, "seed"),
             ({"num_images": True}, "num_images"),
             ({"stream_previews": 1}, "stream_previews"),
@@ -315,7 +318,7 @@ VALID: list[dict[str, Any]] = [
     {"prompt": "p", "seed": 1, "width": 64, "height": 64, "stream_previews": True},
     {"prompt": "p", "image": b"picture", "mask": b"mask", "strength": 0.5},
     {"prompt": "p", "image_size": {"width": 64, "height": 64}, "guidance_scale": 2.5},
-    {"prompt": "p", "image_url": "data:image/png;base64,AAAA", "request_id": "r1"},
+    {"prompt": "p", "image_url": ORANGE_URL, "request_id": "r1"},
 ]
 
 
@@ -332,7 +335,7 @@ def damaged(packed: bytes, where: int, byte: int, how: int) -> bytes:
 def survives(decode: Callable[[], dict[str, Any]]) -> None:
     """Nothing is raised but what the door tells the client."""
     try:
-        read = with_pictures_read(decode(), OFFER.max_input_bytes)
+        read = with_pictures_looked_at(decode(), OFFER)
         parse(merged({"prompt": "p"}, read), OFFER)
     except (InvalidMessage, InvalidRequest) as refused:
         json.loads(error_text(error_code(refused), refused.message, None))

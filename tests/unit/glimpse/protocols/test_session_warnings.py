@@ -4,7 +4,10 @@ from typing import Any
 
 from glimpse.protocols.realtime import Wanted, kept, left_behind, merged, parse
 from glimpse.protocols.session_warnings import SessionWarnings
-from tests.fakes import OFFER
+from tests.fakes import OFFER, looked_at
+from tests.wire.sent import ORANGE
+
+PICTURE = looked_at(ORANGE)
 
 NEGATIVE = "negative_prompt has no effect: guidance is off, as guidance_scale is not above 1."
 CHECKER = "enable_safety_checker has no effect: no picture is checked."
@@ -75,15 +78,15 @@ def test_what_another_field_takes_the_place_of_is_told() -> None:
     )
     assert told.by(height=64) == ()
     assert [each.split()[0] for each in told.by(image_size="square")] == ["height", "width"]
-    assert told.by(image=b"1", mask=b"2", strength=0.5) == ()
-    assert told.by(image_url=b"1") == ()  # the same again
+    assert told.by(image=PICTURE, mask=PICTURE, strength=0.5) == ()
+    assert told.by(image_url=PICTURE) == ()  # the same again
     assert [each.split()[0] for each in told.by(image_url=None)] == ["mask", "strength"]
     assert told.by(image_size=None) == ()
 
 
 def test_a_picture_has_the_name_that_it_was_sent_by() -> None:
     told = Told()
-    wanted = told.arrives(image=b"1", mask=b"2")
+    wanted = told.arrives(image=PICTURE, mask=PICTURE)
     warnings = ("mask_url: selects nothing", "image_url is odd.", "prompt is long.")
     assert told._warnings.due(wanted, warnings) == (
         "mask: selects nothing",

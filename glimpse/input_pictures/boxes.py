@@ -1,0 +1,58 @@
+"""The boxes of AVIF and HEIC files: ISO/IEC 14496-12, and 23008-12 for what they mean."""
+
+from collections.abc import Iterator
+
+from glimpse.input_pictures import icc
+from glimpse.input_pictures.broken import CutOff, Damaged, Unreadable
+
+MAX_BOXES = 4096
+# Where the colours of pictures are described.
+PATH = (b"meta", b"iprp", b"ipco")
+
+
+def check(data: bytes) -> None:
+    """Raises `CutOff` where the file ends in one of its outermost boxes."""
+    for _ in _boxes(data, 0, len(data)):
+        pass
+
+
+def profile(data: bytes, picture_format: str) -> bytes | None:
+    """The colours that a file names by number (`nclx`), as a profile; None where it names none, or
+    sRGB's."""
+    if picture_format not in ("AVIF", "HEIF"):
+        return None
+    start, end = 0, len(data)
+    try:
+        for wanted in PATH:
+            start, end = next(
+                (body, stop) for kind, body, stop in _boxes(data, start, end) if kind == wanted
+            )
+            start += 4 if wanted == b"meta" else 0  # version and flags
+        for kind, body, _ in _boxes(data, start, end):
+            if kind == b"colr" and data[body : body + 4] == b"nclx":
+                primaries, curve = data[body + 4 : body + 6], data[body + 6 : body + 8]
+                return icc.of_cicp(int.from_bytes(primaries), int.from_bytes(curve))
+    except (StopIteration, Unreadable):
+        pass
+    return None
+
+
+def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, and where the body begins and ends."""
+    for _ in range(MAX_BOXES):
+        if at == end:
+            return
+        if at + 8 > end:
+            raise CutOff
+        size, head = int.from_bytes(data[at : at + 4]), 8
+        if size == 1:
+            size, head = int.from_bytes(data[at + 8 : at + 16]), 16
+        if size == 0:  # up to the end
+            size = end - at
+        if size < head:
+            raise Damaged
+        if at + size > end:
+            raise CutOff
+        yield data[at + 4 : at + 8], at + head, at + size
+        at += size
+    raise Damaged

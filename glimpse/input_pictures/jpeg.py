@@ -1,0 +1,88 @@
+"""What the markers of a JPEG file say, without decoding: ITU-T T.81, annex B."""
+
+import re
+import struct
+from dataclasses import dataclass
+
+from glimpse.input_pictures.broken import CutOff, Damaged
+
+FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # SOF0 to SOF15
+# Baseline, extended and progressive, by Huffman or arithmetic coding. The others are lossless or
+# hierarchical.
+READABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+EOI, SOS, ALONE = 0xD9, 0xDA, frozenset({0x01, *range(0xD0, 0xD9)})
+# Past a scan's header: neither a stuffed zero, a restart marker nor a fill byte.
+AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+MARKER = re.compile(rb"\xff+([^\x00\xff])")
+MAX_SEGMENTS = 4096  # a camera's file has dozens, or some hundred with a large profile or preview
+MAX_JUNK = 2**16  # bytes between segments, which readers skip one by one
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """`samples`: of all components, after subsampling. `scanned`: those that each scan goes
+    through, added up. More than one scan keeps every sample in memory until the end."""
+
+    width: int
+    height: int
+    samples: int
+    scans: int
+    scanned: int
+
+
+def read_header(data: bytes) -> JpegHeader:
+    """Raises `CutOff` or `Damaged`."""
+    frame: dict[int, int] | None = None
+    width = height = scans = scanned = junk = 0
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER.search(data, at)
+        if found is None:
+            raise CutOff
+        junk += found.start() - at + len(found[0]) - 2
+        if junk > MAX_JUNK:
+            raise Damaged("has too much between its segments")
+        kind, at = found[1][0], found.end()
+        if kind == EOI:
+            break
+        if kind in ALONE:
+            continue
+        if at + 2 > len(data):
+            raise CutOff
+        length = int.from_bytes(data[at : at + 2])
+        segment, at = data[at + 2 : at + length], at + length
+        if at > len(data):
+            raise CutOff
+        try:
+            if kind in FRAMES:
+                if kind not in READABLE_FRAMES:
+                    raise Damaged("is a lossless or hierarchical JPEG; send a usual one")
+                if frame is None:
+                    width, height, frame = _frame(segment)
+            elif kind == SOS:
+                scans += 1
+                scanned += sum((frame or {}).get(name, 0) for name in segment[1::2][: segment[0]])
+                following = AFTER_SCAN.search(data, at)
+                if following is None:
+                    raise CutOff
+                at = following.start()
+        except (IndexError, struct.error, ZeroDivisionError):
+            raise Damaged from None
+    else:
+        raise Damaged("has too many segments")
+    if frame is None or not scans or not width or not height:
+        raise Damaged
+    return JpegHeader(width, height, sum(frame.values()), scans, scanned)
+
+
+def _frame(segment: bytes) -> tuple[int, int, dict[int, int]]:
+    """Width, height, and the samples of each component by its id."""
+    bits, height, width, count = struct.unpack_from(">BHHB", segment)
+    if bits != 8:
+        raise Damaged(f"has {bits} bits a sample; send a JPEG with 8")
+    components = [segment[6 + 3 * i : 9 + 3 * i] for i in range(count)]
+    sampling = {each[0]: (each[1] >> 4) * (each[1] & 15) for each in components}
+    horizontal = max(each[1] >> 4 for each in components)
+    vertical = max(each[1] & 15 for each in components)
+    largest = horizontal * vertical
+    return width, height, {k: width * height * v // largest for k, v in sampling.items()}
