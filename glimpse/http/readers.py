@@ -75,12 +75,16 @@ async def read_pictures(
         memory.read[key] = kept[key] if key in kept else await read(picture, work, *how)
         return memory.read[key]
 
-    if request.image is None:
+    image, mask = request.image, request.mask
+    if image is None:
         return request, None
+    if image.hdr:
+        warning = f"{image.field} has HDR colours, which are read as if they were sRGB."
+        request = replace(request, warnings=(*request.warnings, warning))
     size = request.width, request.height
-    pixels = await once(request.image, read_pixels, *size)
-    if request.mask is None:
+    pixels = await once(image, read_pixels, *size)
+    if mask is None:
         return request, InputPixels(pixels, None)
-    mask = await once(request.mask, read_mask, *size, cell, request.mask_of)
-    warned = replace(request, warnings=(*request.warnings, *mask.warnings))
-    return warned, InputPixels(pixels, mask.cells)
+    found = await once(mask, read_mask, *size, cell, request.mask_of)
+    warned = replace(request, warnings=(*request.warnings, *found.warnings))
+    return warned, InputPixels(pixels, found.cells)

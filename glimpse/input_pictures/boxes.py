@@ -16,11 +16,9 @@ def check(data: bytes) -> None:
         pass
 
 
-def profile(data: bytes, picture_format: str) -> bytes | None:
-    """The colours that a file names by number (`nclx`), as a profile; None where it names none, or
-    sRGB's."""
-    if picture_format not in ("AVIF", "HEIF"):
-        return None
+def colours(data: bytes) -> tuple[int, int]:
+    """Primaries and transfer function by their numbers in ITU-T H.273 (`nclx`), 2 and 2 where the
+    file names none."""
     start, end = 0, len(data)
     try:
         for wanted in PATH:
@@ -31,10 +29,10 @@ def profile(data: bytes, picture_format: str) -> bytes | None:
         for kind, body, _ in _boxes(data, start, end):
             if kind == b"colr" and data[body : body + 4] == b"nclx":
                 primaries, curve = data[body + 4 : body + 6], data[body + 6 : body + 8]
-                return icc.of_cicp(int.from_bytes(primaries), int.from_bytes(curve))
+                return int.from_bytes(primaries), int.from_bytes(curve)
     except (StopIteration, Unreadable):
         pass
-    return None
+    return icc.UNSPECIFIED, icc.UNSPECIFIED
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:

@@ -17,12 +17,13 @@ SRGB_PRIMARIES: Chromaticities = (D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 
 # ICC.1:2022: `para` curves, by function type and parameters.
 SRGB_CURVE = (3, (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
-BT709_CURVE = (3, (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081))
+BT1886_CURVE = (0, (2.4,))
 Curve: TypeAlias = tuple[int, tuple[float, ...]]
 
-# Primaries and transfer functions by their numbers in ITU-T H.273, those that are not HDR.
+# By their numbers in ITU-T H.273.
 CICP_PRIMARIES: dict[int, Chromaticities] = {
     1: SRGB_PRIMARIES,
+    2: SRGB_PRIMARIES,
     4: ((0.310, 0.316), (0.67, 0.33), (0.21, 0.71), (0.14, 0.08)),
     5: (D65, (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
     6: (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
@@ -32,15 +33,15 @@ CICP_PRIMARIES: dict[int, Chromaticities] = {
     12: (D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 CICP_CURVES: dict[int, Curve] = {
-    1: BT709_CURVE,
+    2: SRGB_CURVE,
     4: (0, (2.2,)),
     5: (0, (2.8,)),
-    6: BT709_CURVE,
     8: (0, (1.0,)),
     13: SRGB_CURVE,
-    14: BT709_CURVE,
-    15: BT709_CURVE,
 }
+UNSPECIFIED = 2
+HDR_CURVES = frozenset({16, 18})
+VIDEO_CURVES = frozenset({1, 6, 14, 15})  # of cameras; what a screen makes of them is agreed on
 
 BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
@@ -92,12 +93,13 @@ def _probe(mode: str) -> Image.Image:
     return Image.frombytes(mode, (len(levels) ** bands, 1), cube.tobytes())
 
 
-def of_cicp(primaries: int, transfer: int) -> bytes | None:
-    """The profile that numbers of ITU-T H.273 stand for; None for those that are unknown, that say
-    nothing, or that are HDR."""
-    if primaries not in CICP_PRIMARIES or transfer not in CICP_CURVES:
+def of_cicp(primaries: int, transfer: int, video: Curve) -> bytes | None:
+    """The profile that numbers of ITU-T H.273 stand for; None for those that are unknown or HDR.
+    `video` is what the curves of video count as: browsers differ between formats."""
+    curve = video if transfer in VIDEO_CURVES else CICP_CURVES.get(transfer)
+    if primaries not in CICP_PRIMARIES or curve is None:
         return None
-    return profile_of(CICP_PRIMARIES[primaries], CICP_CURVES[transfer])
+    return profile_of(CICP_PRIMARIES[primaries], curve)
 
 
 def profile_of(primaries: Chromaticities, curve: Curve) -> bytes | None:

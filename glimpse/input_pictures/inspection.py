@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from glimpse.errors import InvalidRequest, invalid
-from glimpse.input_pictures import boxes, heif, jpeg, png
+from glimpse.input_pictures import boxes, heif, icc, jpeg, png
 from glimpse.input_pictures.broken import CutOff, Damaged, TooCostly, Unreadable
 from glimpse.input_pictures.formats import format_of
 
@@ -40,7 +40,7 @@ class InputPicture:
 
     `field` is the client's name for it. `width` and `height` are those of the picture turned
     upright, `stored_size` is before that, by Exif's `orientation`. `may_be_transparent`: the file
-    has an alpha channel or a transparent colour.
+    has an alpha channel or a transparent colour. `hdr`: its colours are those of PQ or HLG.
     """
 
     data: bytes
@@ -49,6 +49,7 @@ class InputPicture:
     stored_size: tuple[int, int]
     orientation: int
     may_be_transparent: bool
+    hdr: bool = False
 
     @property
     def width(self) -> int:
@@ -92,7 +93,8 @@ def _inspect(data: bytes, field: str, max_pixels: int) -> InputPicture:
             _check_pixels(size, max_pixels)
             exif = chunks.meaning.get(b"eXIf")
             transparent = chunks.colour_type in (4, 6) or b"tRNS" in data
-            return InputPicture(data, field, kind, size, _orientation(exif), transparent)
+            hdr = int.from_bytes(chunks.meaning.get(b"cICP", b"")[1:2]) in icc.HDR_CURVES
+            return InputPicture(data, field, kind, size, _orientation(exif), transparent, hdr)
         case "WEBP":
             size = _webp_size(data)
             _check_pixels(size, max_pixels)
@@ -104,13 +106,15 @@ def _inspect(data: bytes, field: str, max_pixels: int) -> InputPicture:
             if kind in ("AVIF", "HEIF"):
                 size = image.size
                 _check_pixels(size, max_pixels)
-            exif = image.info.get("exif")
+            # Browsers turn no WebP.
+            exif = image.info.get("exif") if kind != "WEBP" else None
             transparent = image.has_transparency_data
     except PILLOW_ERRORS:
         raise Damaged from None
     if image.size != size:
         raise Damaged
-    return InputPicture(data, field, kind, size, _orientation(exif), transparent)
+    hdr = kind in ("AVIF", "HEIF") and boxes.colours(data)[1] in icc.HDR_CURVES
+    return InputPicture(data, field, kind, size, _orientation(exif), transparent, hdr)
 
 
 def _check_jpeg(header: jpeg.JpegHeader) -> None:

@@ -23,7 +23,7 @@ class PngHeader:
     bits: int
     colour_type: int
     meaning: dict[bytes, bytes] = field(default_factory=dict)
-    """The first sound chunk of each kind in `MEANING`."""
+    """The first sound chunk of each kind in `MEANING`, of those before the pixels."""
 
     @property
     def profile(self) -> bytes | None:
@@ -43,7 +43,7 @@ def read_header(data: bytes) -> PngHeader:
     """Raises `CutOff` or `Damaged`."""
     header = None
     meaning: dict[bytes, bytes] = {}
-    kind = b""
+    kind, pixels_begun = b"", False
     for kind, body, sound in _chunks(data):
         if header is None:
             if kind != b"IHDR" or len(body) < 10 or not sound:
@@ -51,7 +51,8 @@ def read_header(data: bytes) -> PngHeader:
             header = struct.unpack_from(">IIBB", body)
             if not header[0] or not header[1]:
                 raise Damaged
-        if kind in MEANING and sound:
+        pixels_begun = pixels_begun or kind == b"IDAT"
+        if kind in MEANING and sound and not pixels_begun:
             meaning.setdefault(kind, bytes(body))
         if kind == b"IEND":
             break

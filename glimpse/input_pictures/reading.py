@@ -71,7 +71,9 @@ def decode(picture: InputPicture, size: tuple[int, int]) -> Decoded:
                 image.draft(None, _draft_size(image.size, size))
             image.load()
             if picture.format != "PNG":
-                profile = image.info.get("icc_profile") or boxes.profile(data, picture.format)
+                profile = image.info.get("icc_profile")
+            if profile is None and picture.format in ("AVIF", "HEIF"):
+                profile = icc.of_cicp(*boxes.colours(data), icc.SRGB_CURVE)
             return Decoded(image, profile, bits)
     except PILLOW_ERRORS as failure:
         raise unreadable(picture.field, failure) from None
@@ -105,14 +107,15 @@ def _png_profile(header: png.PngHeader) -> bytes | None:
     """In the order of https://www.w3.org/TR/png-3/#13Color-space-priority."""
     meaning = header.meaning
     if (cicp := meaning.get(b"cICP")) is not None and len(cicp) == 4:
-        return icc.of_cicp(cicp[0], cicp[1])
+        return icc.of_cicp(cicp[0], cicp[1], icc.BT1886_CURVE)
     if header.profile is not None:
         return header.profile
-    gamma = int.from_bytes(meaning.get(b"gAMA", b"")[:4])
+    gamma = int.from_bytes(meaning.get(b"gAMA", b"")[:4]) / 100_000
     if b"sRGB" in meaning or not gamma:
         return None
-    primaries = icc.SRGB_PRIMARIES
+    curve = 0, (1 / gamma,)
     if len(chrm := meaning.get(b"cHRM", b"")) == 32:
         values = np.frombuffer(chrm, ">u4") / 100_000
-        primaries = tuple((float(x), float(y)) for x, y in values.reshape(4, 2))
-    return icc.profile_of(primaries, (0, (100_000 / gamma,)))
+        return icc.profile_of(tuple((float(x), float(y)) for x, y in values.reshape(4, 2)), curve)
+    # As libpng: so near to 1/2.2, and alone, it means sRGB.
+    return None if abs(gamma * 2.2 - 1) < 0.05 else icc.profile_of(icc.SRGB_PRIMARIES, curve)

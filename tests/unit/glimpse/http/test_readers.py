@@ -20,7 +20,7 @@ from glimpse.input_pictures.inspection import InputPicture
 from glimpse.ports import Priority
 from glimpse.request import GenerationRequest
 from tests.fakes import looked_at, make_request, until
-from tests.strange_pictures import encoded
+from tests.strange_pictures import chunk, encoded, with_chunks
 from tests.unit.glimpse.http.asgi import Server
 from tests.unit.glimpse.http.websocket import Socket
 from tests.wire.sent import ORANGE, ORANGE_URL
@@ -191,6 +191,16 @@ async def test_a_session_reads_a_picture_once() -> None:
     assert without.cells is None and len(memory.read) == 1
     _, none = await read_pictures(make_request(), memory, 8)
     assert none is None and memory.read == {}
+
+
+async def test_hdr_colours_have_a_warning() -> None:
+    hdr = with_chunks(ORANGE, chunk(b"cICP", bytes([9, 16, 0, 1])))
+    for data, warned in ((hdr, True), (ORANGE, False)):
+        request = make_request(image=looked_at(data), strength=1.0)
+        request, _ = await read_pictures(request, SessionMemory(None), 8)
+        assert [each.startswith("image_url has HDR colours") for each in request.warnings] == (
+            [True] if warned else []
+        )
 
 
 async def test_a_damaged_picture_in_a_session_is_told_of_by_the_name_it_was_sent_by() -> None:

@@ -158,7 +158,8 @@ def test_the_size_is_that_of_the_picture_turned_upright(
     exif = Image.Exif()
     exif[0x0112] = orientation
     seen = look(encoded(SHAPE, picture_format, exif=exif))
-    assert (seen.width, seen.height) == ((60, 40) if orientation < 5 else (40, 60))
+    lies = orientation >= 5 and picture_format != "WEBP"  # of which browsers turn none
+    assert (seen.width, seen.height) == ((40, 60) if lies else (60, 40))
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"II*\0", b"MM\0*" + bytes(8), bytes(100)])
