@@ -16,6 +16,7 @@ from glimpse.ports import InputPixels
 from glimpse.request import GenerationRequest
 
 LARGE_PIXELS = 4 * 2**20
+MAY_BE_LARGER = ("AVIF", "HEIF")  # than their headers say; only the decoder finds out
 NICENESS = 10
 """Of the thread that reads large pictures: a tenth of a core where others want all of it."""
 
@@ -30,7 +31,7 @@ def _give_way() -> None:
 LOOKERS = ThreadPoolExecutor(2, "look at pictures")
 READERS = ThreadPoolExecutor(2, "read pictures")
 LARGE_READER = ThreadPoolExecutor(1, "read large pictures", initializer=_give_way)
-"""One at a time: some take hundreds of megabytes and two seconds (docs/security.md)."""
+"""One at a time: some take hundreds of megabytes and a second (docs/security.md)."""
 
 T = TypeVar("T")
 
@@ -43,8 +44,8 @@ async def look(work: Callable[..., T], *arguments: Any) -> T:
 async def read(picture: InputPicture, work: Callable[..., T], *arguments: Any) -> T:
     """Calls `work(picture, *arguments)`. Whoever is cancelled meanwhile waits until the thread is
     done, and holds its place until then: a client that leaves must not make room for its next."""
-    readers = LARGE_READER if picture.pixels > LARGE_PIXELS else READERS
-    begun = readers.submit(work, picture, *arguments)
+    large = picture.pixels > LARGE_PIXELS or picture.format in MAY_BE_LARGER
+    begun = (LARGE_READER if large else READERS).submit(work, picture, *arguments)
     reading = asyncio.wrap_future(begun)
     cancelled = False
     while not reading.done():

@@ -67,6 +67,19 @@ async def test_one_large_picture_is_read_at_a_time_and_small_ones_meanwhile() ->
     assert await asyncio.gather(*reading) == ["first", "second"]
 
 
+@pytest.mark.parametrize("picture_format", ["AVIF", "HEIF"])
+async def test_what_may_be_larger_than_it_says_is_read_as_a_large_one(picture_format: str) -> None:
+    gate = Gate()
+    first = asyncio.create_task(read(large(), gate, "first"))
+    await until(lambda: len(gate.begun) == 1)
+    liar = dataclasses.replace(SMALL, format=picture_format)
+    second = asyncio.create_task(read(liar, gate, "second"))
+    await asyncio.sleep(0.01)
+    assert gate.begun == ["first"]
+    gate.opened.set()
+    assert await second == "second" and await first == "first"
+
+
 async def test_the_thread_that_reads_large_pictures_gives_way_to_others() -> None:
     def niceness(_: object) -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
