@@ -11,9 +11,13 @@ PATH = (b"meta", b"iprp", b"ipco")
 
 
 def check(data: bytes) -> None:
-    """Raises `CutOff` where the file ends in one of its outermost boxes."""
-    for _ in _boxes(data, 0, len(data)):
-        pass
+    """Raises `CutOff` where the file ends in one of its outermost boxes, up to those that have the
+    picture; some programs leave bytes behind them."""
+    missing = {b"meta", b"mdat"}
+    for kind, _, _ in _boxes(data, 0, len(data)):
+        missing.discard(kind)
+        if not missing:
+            return
 
 
 def colours(data: bytes) -> tuple[int, int]:

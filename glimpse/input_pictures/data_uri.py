@@ -8,7 +8,7 @@ import numpy as np
 
 from glimpse.errors import invalid
 
-URI = re.compile(r"[\x00-\x20]*data:(?P<type>[^,]*),(?P<data>[^#]*)", re.IGNORECASE)
+URI = re.compile(r"[\x00-\x20]{0,64}data:(?P<type>[^,]{0,1024}),(?P<data>[^#]*)", re.IGNORECASE)
 BASE64 = re.compile(r";[ \t\n\f\r]*base64[ \t\n\f\r]*$", re.IGNORECASE)
 PIECE = 2**18  # characters, a multiple of four
 WHITE_SPACE = b" \t\n\f\r"
@@ -41,19 +41,27 @@ def check_bytes(data: bytes, field: str, max_bytes: int) -> None:
 
 
 def _base64_decoded(data: bytes, field: str) -> bytes:
-    """The alphabet of URLs is taken as well; padding may be missing."""
-    data = data.translate(URL_SAFE, WHITE_SPACE)
-    if len(data) % 4 == 0 and data.endswith(b"="):
-        data = data.removesuffix(b"=").removesuffix(b"=")
-    data += b"=" * (-len(data) % 4)
+    """The alphabet of URLs is taken as well, and white space; padding may be missing."""
     try:
-        if data.find(b"=", 0, -2) != -1:
-            raise binascii.Error  # or a piece could end with what only the last may have
-        # Decoding holds the interpreter's lock, which a large text at once would keep for long.
-        starts = range(0, len(data), PIECE)
-        return b"".join(base64.b64decode(data[at : at + PIECE], validate=True) for at in starts)
+        return _strictly_decoded(data)
+    except binascii.Error:
+        pass  # few have to be cleaned first, which takes as long as decoding
+    try:
+        return _strictly_decoded(data.translate(URL_SAFE, WHITE_SPACE))
     except binascii.Error:
         raise invalid(field, "the base64 of the data URI is broken") from None
+
+
+def _strictly_decoded(data: bytes) -> bytes:
+    """In pieces: decoding holds the interpreter's lock, which a large text at once would keep for
+    long. Raises `binascii.Error`."""
+    if len(data) % 4 == 0 and data.endswith(b"="):
+        data = data.removesuffix(b"=").removesuffix(b"=")
+    if b"=" in data:
+        raise binascii.Error  # or a piece could end with what only the last may have
+    data += b"=" * (-len(data) % 4)
+    starts = range(0, len(data), PIECE)
+    return b"".join(base64.b64decode(data[at : at + PIECE], validate=True) for at in starts)
 
 
 def _percent_decoded(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from glimpse.input_pictures.broken import CutOff, Damaged
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_CHUNKS = 2**16  # of which some programs write one every 8 KiB
+MAX_CHUNKS = 2**15  # some programs write one every 8 KiB, or every 4
 # Chunks that tell how the pixels are meant. Any other one that a reader may skip is skipped.
 MEANING = frozenset({b"cHRM", b"cICP", b"eXIf", b"gAMA", b"iCCP", b"sRGB"})
 PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
@@ -43,7 +43,7 @@ def read_header(data: bytes) -> PngHeader:
     """Raises `CutOff` or `Damaged`."""
     header = None
     meaning: dict[bytes, bytes] = {}
-    kind, pixels_begun = b"", False
+    pixels_begun = False
     for kind, body, sound in _chunks(data):
         if header is None:
             if kind != b"IHDR" or len(body) < 10 or not sound:
@@ -56,7 +56,7 @@ def read_header(data: bytes) -> PngHeader:
             meaning.setdefault(kind, bytes(body))
         if kind == b"IEND":
             break
-    if header is None or kind != b"IEND":
+    if header is None or not pixels_begun:
         raise CutOff
     width, height, bits, colour_type = header
     return PngHeader(width, height, bits, colour_type, meaning)

@@ -341,6 +341,17 @@ def test_avif_and_heic_by_what_is_in_them(name: str) -> None:
     assert pixels.std() < 100
 
 
+@pytest.mark.parametrize("picture_format", FORMATS)
+def test_bytes_behind_a_picture_change_nothing(picture_format: str) -> None:
+    whole = encoded(striped(), picture_format)
+    assert np.array_equal(read(whole + b"x" * 1000), read(whole))
+
+
+def test_the_chunk_that_ends_a_png_is_not_missed() -> None:
+    whole = encoded(striped(), "PNG")
+    assert np.array_equal(read(whole[:-12]), read(whole))
+
+
 @pytest.mark.parametrize("kind", CUT_OFF | NOT_TAKEN)
 def test_what_cannot_be_read_is_refused(kind: str) -> None:
     with pytest.raises(InvalidRequest, match="'image_url'"):
