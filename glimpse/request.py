@@ -21,7 +21,14 @@ from glimpse.fields import validate
 from glimpse.input_pictures import data_uri
 from glimpse.input_pictures.inspection import InputPicture, inspect
 from glimpse.input_pictures.masks import MaskOf
-from glimpse.request_warnings import NOT_DONE, STREAM, Shown, not_done, without_effect
+from glimpse.request_warnings import (
+    NOT_DONE,
+    STREAM,
+    Shown,
+    cut_at_the_sides,
+    not_done,
+    without_effect,
+)
 
 Scheduler = Literal["euler", "euler_ancestral", "dpmpp_2m", "ddim", "unipc", "lcm"]
 PictureFormat = Literal["jpeg", "png", "webp"]
@@ -293,6 +300,7 @@ def parse_request(
     )
     warnings = (
         *_smaller_than_wanted(wanted, offer),
+        *cut_at_the_sides(request, offer.size_multiple),
         *without_effect(fields, request, shown),
         *not_done(fields, request),
     )

@@ -98,6 +98,18 @@ def _strength(given: set[str], request: "GenerationRequest") -> Iterator[str]:
         )
 
 
+def cut_at_the_sides(request: "GenerationRequest", unit: int) -> Iterator[str]:
+    """Of a picture and its mask, whose aspect is off that of the size by `unit` pixels or more."""
+    for name, picture in (("image_url", request.image), ("mask_url", request.mask)):
+        if picture is None:
+            continue
+        scale = max(request.width / picture.width, request.height / picture.height)
+        beyond = scale * picture.width - request.width, scale * picture.height - request.height
+        if max(beyond) >= unit:
+            side = "left and right" if beyond[0] > beyond[1] else "top and bottom"
+            yield f"{name} is cut at the {side}: its aspect is not that of the size."
+
+
 def _previews(
     fields: Mapping[str, Any], given: set[str], request: "GenerationRequest", shown: Shown
 ) -> Iterator[str]:

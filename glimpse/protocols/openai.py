@@ -321,7 +321,8 @@ def with_warnings(
 ) -> GenerationRequest:
     """The request of `with_partials`, with what of OpenAI's own fields is not done. Fields that the
     client did not give, such as steps that follow from the quality, have no warnings."""
-    native = [each for each in request.warnings if field_of(each) in asked.given]
+    known = {*asked.given, *FIELD_NAMES["image_edit"]}
+    native = [each for each in request.warnings if field_of(each) in known]
     found = (*_without_effect(request, asked, offer), *_not_done(asked.given))
     return replace(request, warnings=(*native, *found))
 

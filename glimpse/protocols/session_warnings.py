@@ -8,6 +8,8 @@ from glimpse.protocols.realtime import Wanted, names
 from glimpse.request import IGNORED_FIELDS
 
 _NEVER = object()
+IMAGES = ("image", "image_url")
+"""A camera's are new with each message, and their warnings the same."""
 
 
 class SessionWarnings:
@@ -32,7 +34,7 @@ class SessionWarnings:
         for warning in passing:
             del self._passing[warning]
         staying = {
-            each: wanted.fields.get(field_of(each))
+            each: None if field_of(each) in IMAGES else wanted.fields.get(field_of(each))
             for each in renamed_warnings(warnings, names(wanted.fields))
             if not _of_one_message(each)
         }

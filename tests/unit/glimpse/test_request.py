@@ -604,6 +604,33 @@ def test_a_preset_that_the_limits_make_smaller_says_so() -> None:
 
 
 @pytest.mark.parametrize(
+    ("picture", "size", "side"),
+    [
+        ((64, 64), (128, 128), None),
+        ((640, 640), (128, 128), None),
+        ((133, 128), (128, 128), None),  # less than a latent
+        ((137, 128), (128, 128), "left and right"),
+        ((64, 128), (128, 128), "top and bottom"),
+        ((30, 20), (64, 96), "left and right"),
+        ((1, 300), (128, 128), "top and bottom"),
+    ],
+)
+def test_a_picture_that_is_cut_to_the_size_is_told(
+    picture: tuple[int, int], size: tuple[int, int], side: str | None
+) -> None:
+    other = looked_at(encoded(Image.new("RGB", picture), "PNG"))
+    same = looked_at(encoded(Image.new("RGB", size), "PNG"))
+    fields = {"prompt": "x", "width": size[0], "height": size[1]}
+    for image, mask, name in ((other, None, "image_url"), (same, other, "mask_url")):
+        request = parse_request(fields, OFFER, image=image, mask=mask)
+        told = f"{name} is cut at the {side}: its aspect is not that of the size."
+        assert request.warnings == ((told,) if side else ())
+    # Without a size there is nothing to cut but what no size in latents has.
+    if max(picture) < 3 * min(picture):
+        assert parse_request({"prompt": "x"}, OFFER, image=other).warnings == ()
+
+
+@pytest.mark.parametrize(
     ("fields", "warns"),
     [
         ({"enable_safety_checker": True}, True),

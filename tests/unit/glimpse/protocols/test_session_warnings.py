@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from PIL import Image
+
 from glimpse.protocols.realtime import Wanted, kept, left_behind, merged, parse
 from glimpse.protocols.session_warnings import SessionWarnings
 from tests.fakes import OFFER, looked_at
+from tests.strange_pictures import encoded
 from tests.wire.sent import ORANGE
 
 PICTURE = looked_at(ORANGE)
@@ -93,3 +96,15 @@ def test_a_picture_has_the_name_that_it_was_sent_by() -> None:
         "image is odd.",
         "prompt is long.",
     )
+
+
+def test_pictures_of_a_camera_have_their_warning_once() -> None:
+    told = Told()
+    first, second = (
+        looked_at(encoded(Image.new("RGB", (64, 48), colour), "PNG"), "image") for colour in (0, 1)
+    )
+    (warning,) = told.by(image=first, width=64, height=64)
+    assert warning.startswith("image is cut at the left and right")
+    assert told.by(image=second) == ()
+    assert told.by(width=None, height=None) == ()
+    assert told.by(width=64, height=64) == (warning,)
