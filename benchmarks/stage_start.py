@@ -64,7 +64,7 @@ def measure(stage: str, config: Path) -> list[Part]:
 
 def _stage(stage: str, settings: Any) -> tuple[Callable[[], Any], Callable[[Any], object]]:
     """How a stage loads, and how it warms up, as its deployment does."""
-    from deployments.model_source import model_source, tiny_vae_source
+    from deployments.model_source import model_source, tiny_vae_source, vae_source
 
     size = settings.model.width, settings.model.height
     match stage:
@@ -95,7 +95,7 @@ def _stage(stage: str, settings: Any) -> tuple[Callable[[], Any], Callable[[Any]
 
             channels_last = settings.image_codec.channels_last
             return (
-                lambda: _lean(FullVAE, model_source(settings.model), channels_last),
+                lambda: _lean(FullVAE, vae_source(settings.model), channels_last),
                 lambda vae: vae.warm_up(*size),
             )
     raise ValueError(stage)

@@ -66,12 +66,31 @@ class ModelSettings(Settings):
         "parts of a StableDiffusionXLPipeline.",
     )
     variant: str | None = Field(None, description="Of the weight files, such as fp16.")
-    revision: str | None = None
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="The commit, branch or tag of a hub's repository; a folder has none. A commit "
+        "pins the weights (docs/operating.md).",
+    )
+    vae: str | None = Field(
+        None,
+        min_length=1,
+        description="An AutoencoderKL for the model's latents, in place of the model's own: a "
+        "folder or a hub's name.",
+    )
+    vae_revision: str | None = Field(
+        None,
+        min_length=1,
+        description="As revision, for the VAE. Left out: the model's own VAE has the model's "
+        "revision.",
+    )
     tiny_vae: str = Field(
         f"{MINIATURE}/vae_tiny",
         description="The AutoencoderTiny of previews: a folder or a hub's name.",
     )
-    tiny_vae_revision: str | None = None
+    tiny_vae_revision: str | None = Field(
+        None, min_length=1, description="As revision, for tiny_vae."
+    )
     latent_rgb: str | None = Field(
         None,
         description="A JSON file (LatentRGBFile; a relative path counts from the repository) with "

@@ -29,9 +29,9 @@ def _load_alone(settings: AppSettings, thread: TorchThread) -> ImageCoding:
 def load(settings: AppSettings, thread: TorchThread) -> ImageCoding:
     """On that thread."""
     # Here and not above: the process that builds the graph, and the ingress, never load torch.
-    from deployments.model_source import model_source
+    from deployments.model_source import vae_source
     from glimpse.decoders import FullVAE
 
-    vae = FullVAE(model_source(settings.model), settings.image_codec.channels_last)
+    vae = FullVAE(vae_source(settings.model), settings.image_codec.channels_last)
     vae.warm_up(settings.model.width, settings.model.height)
     return ImageCoding(thread, vae, settings.image_codec.max_batch_pixels)

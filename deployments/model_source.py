@@ -14,6 +14,19 @@ def model_source(settings: ModelSettings) -> ModelSource:
     )
 
 
+def vae_source(settings: ModelSettings) -> ModelSource:
+    """The full VAE: the model's own, or another one that the settings name."""
+    own = settings.vae is None
+    return ModelSource.of(
+        settings.resolve(settings.vae or settings.path),
+        variant=settings.variant if own else None,
+        revision=settings.vae_revision or (settings.revision if own else None),
+        dtype=settings.dtype,
+        device=settings.device,
+        vae_folder="vae" if own else None,
+    )
+
+
 def tiny_vae_source(settings: ModelSettings) -> ModelSource:
     return ModelSource.of(
         settings.resolve(settings.tiny_vae),

@@ -58,7 +58,7 @@ class FullVAE:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         self._device = source.device
-        vae = source.part(AutoencoderKL, "vae")
+        vae = source.part(AutoencoderKL, source.vae_folder)
         if vae.config.latents_mean is not None or vae.config.latents_std is not None:
             raise ValueError(
                 f"{source.path}: a VAE with latents_mean or latents_std is not supported"

@@ -92,7 +92,7 @@ def train_decoders(
 def sharpen_decoder(work_dir: Path, steps: int = SHARPEN_STEPS) -> None:
     """Train the autoencoder's decoder on, with an adversary; leaves work_dir/vae-sharp."""
     torch.manual_seed(0)
-    vae = AutoencoderKL.from_pretrained(work_dir / "vae").to(device())
+    vae = AutoencoderKL.from_pretrained(work_dir / "vae", use_safetensors=True).to(device())
     adversary = Adversary().to(device())
     # The encoder and quant_conv stay as they are: the UNet is trained on their latents.
     vae.encoder.requires_grad_(False)

@@ -66,7 +66,9 @@ def unseen_captions(scenes: Sequence[Scene]) -> list[str]:
 
 def load_pipeline(folder: Path) -> StableDiffusionXLPipeline:
     """The model in single precision, quiet."""
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True
+    )
     pipeline.set_progress_bar_config(disable=True)
     pipeline.unet.to(memory_format=torch.channels_last)
     pipeline.vae.to(memory_format=torch.channels_last)
@@ -143,7 +145,9 @@ def evaluate(
     scenes = UNSEEN.scenes[: len(pixels)]
     texts = unseen_captions(scenes)
     pipeline = load_pipeline(model)
-    tiny = AutoencoderTiny.from_pretrained(model / "vae_tiny", dtype=torch.float32)
+    tiny = AutoencoderTiny.from_pretrained(
+        model / "vae_tiny", dtype=torch.float32, use_safetensors=True
+    )
     tiny = tiny.to(device(), memory_format=torch.channels_last)
 
     def judged(images: str, pictures: Pixels) -> Row:

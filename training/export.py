@@ -24,7 +24,7 @@ def export(work_dir: Path, target: Path) -> None:
     previews: target/vae_tiny and target/latent_rgb.json.
     """
     text = load_encoders(work_dir)
-    vae = AutoencoderKL.from_pretrained(work_dir / "vae-sharp")
+    vae = AutoencoderKL.from_pretrained(work_dir / "vae-sharp", use_safetensors=True)
     target.mkdir(parents=True, exist_ok=True)
     pixels = load_pixels(TRAIN, work_dir / "data")[:PICTURES]
     write_latent_rgb(vae, pixels, target / "latent_rgb.json")
@@ -34,7 +34,7 @@ def export(work_dir: Path, target: Path) -> None:
         text_encoder_2=text.second,
         tokenizer=text.tokenizer,
         tokenizer_2=text.tokenizer,
-        unet=UNet2DConditionModel.from_pretrained(work_dir / "unet"),
+        unet=UNet2DConditionModel.from_pretrained(work_dir / "unet", use_safetensors=True),
         scheduler=new_scheduler(),
         force_zeros_for_empty_prompt=True,
     )
@@ -45,7 +45,7 @@ def export(work_dir: Path, target: Path) -> None:
     for folder in ("unet", "vae"):
         # Where the training kept its parts is nobody's business.
         _edit_config(target / folder, _name_or_path=None)
-    tiny = AutoencoderTiny.from_pretrained(work_dir / "vae_tiny")
+    tiny = AutoencoderTiny.from_pretrained(work_dir / "vae_tiny", use_safetensors=True)
     tiny.to(torch.float16).save_pretrained(target / "vae_tiny")
     # diffusers writes block_out_channels, and then warns that it does not expect it.
     _edit_config(target / "vae_tiny", block_out_channels=None, _name_or_path=None)

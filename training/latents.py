@@ -42,7 +42,7 @@ def load_latents(data: DataSet, work_dir: Path) -> Latents:
 
 def encode_sets(rank: int, ranks: int, work_dir: Path, sets: tuple[DataSet, ...]) -> None:
     """Encode this rank's share, a contiguous run of pictures, of every data set."""
-    vae = AutoencoderKL.from_pretrained(work_dir / "vae").to(device()).eval()
+    vae = AutoencoderKL.from_pretrained(work_dir / "vae", use_safetensors=True).to(device()).eval()
     for data in sets:
         path = work_dir / "latents" / f"{data.name}-{rank}.npy"
         if path.exists():

@@ -154,8 +154,10 @@ class TextEncoders(nn.Module):
 def load_encoders(work_dir: Path) -> TextEncoders:
     """The trained encoders, frozen."""
     tokenizer = CLIPTokenizer.from_pretrained(work_dir / "tokenizer")
-    first = CLIPTextModel.from_pretrained(work_dir / "text_encoder")
-    second = CLIPTextModelWithProjection.from_pretrained(work_dir / "text_encoder_2")
+    first = CLIPTextModel.from_pretrained(work_dir / "text_encoder", use_safetensors=True)
+    second = CLIPTextModelWithProjection.from_pretrained(
+        work_dir / "text_encoder_2", use_safetensors=True
+    )
     return TextEncoders(tokenizer, (first, second)).requires_grad_(False).eval().to(device())
 
 

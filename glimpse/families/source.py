@@ -8,26 +8,46 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where weights are, a folder or a hub's name, and how to hold them."""
+    """Where weights are, a folder or a hub's name, and how to hold them.
+
+    `revision` is a commit, branch or tag of the hub's repository; a folder has none. `vae_folder`
+    is the subfolder with the full VAE, None where the VAE is all that `path` has.
+    """
 
     path: str
     variant: str | None
     revision: str | None
     dtype: torch.dtype
     device: torch.device
+    vae_folder: str | None = "vae"
 
     @classmethod
     def of(
-        cls, path: str, *, variant: str | None, revision: str | None, dtype: str, device: str
+        cls,
+        path: str,
+        *,
+        variant: str | None,
+        revision: str | None,
+        dtype: str,
+        device: str,
+        vae_folder: str | None = "vae",
     ) -> "ModelSource":
         """From names; the device `auto` is cuda where this process has one."""
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(path, variant, revision, getattr(torch, dtype), torch.device(device))
+        return cls(path, variant, revision, getattr(torch, dtype), torch.device(device), vae_folder)
 
     def part(self, loader: Any, subfolder: str | None) -> Any:
-        """A part of a pipeline, ready to run: `loader` is a class of diffusers or transformers."""
-        options: dict[str, Any] = {"variant": self.variant, "revision": self.revision}
+        """A part of a pipeline, ready to run: `loader` is a class of diffusers or transformers.
+
+        Raises `OSError` where the weights are not there as safetensors. The older formats are
+        pickles, which run whatever code their author put in.
+        """
+        options: dict[str, Any] = {
+            "variant": self.variant,
+            "revision": self.revision,
+            "use_safetensors": True,
+        }
         if subfolder is not None:
             options["subfolder"] = subfolder
         module = loader.from_pretrained(self.path, dtype=self.dtype, **options)
