@@ -54,8 +54,10 @@ async def run(
     priority: Priority,
     session: "SessionMemory | None" = None,
     pictures: InputPixels | None = None,
+    owner: str = "",
 ) -> None:
     """Makes the pictures and tells the log. Ends it with exactly one of Final, Failed, Cancelled.
+    `owner` is on whose behalf.
 
     `pictures` is what was read of the request's input picture. A cancelled task is a cancelled
     generation: the stages are told before this returns.
@@ -72,7 +74,8 @@ async def run(
     )
     try:
         async with asyncio.timeout(flow.deadline_s) as deadline:
-            final = await _Generation(request, log, flow, priority, session, pictures).run()
+            generation = _Generation(request, log, flow, priority, session, pictures, owner)
+            final = await generation.run()
     except asyncio.CancelledError:
         log.append(Cancelled())
         flow.meter.ended("cancelled", time.monotonic() - began)
@@ -127,12 +130,14 @@ class _Generation:
         priority: Priority,
         session: SessionMemory | None,
         pictures: InputPixels | None,
+        owner: str,
     ) -> None:
         self._pictures = pictures
         self._request = request
         self._log = log
         self._flow = flow
         self._priority = priority
+        self._owner = owner
         self._session = session or SessionMemory(None)
         self._encoded: dict[Hashable, Opaque] = {}
         self._began = time.monotonic()
@@ -255,6 +260,7 @@ class _Generation:
             emit_state_at=checkpoints,
             emit_state_every_s=flow.failover.checkpoint_every_s if checkpoints else None,
             session=self._session.id,
+            owner=self._owner,
             picture=None if request.full_quality else request.final,
         )
         return PictureJob(

@@ -61,7 +61,8 @@ class DenoiseOptions:
     `resume_from` is a `state` of an earlier run of the same job. `deadline_s` is what is left, in
     seconds. Jobs of one `session` go to the same replica, for as long as there is that one. With
     `picture` the last step has the picture, made by the TinyVAE, in place of latents. Up to the
-    step `alone_until` no other job is stepped beside this one.
+    step `alone_until` no other job is stepped beside this one. Each `owner` is stepped as often as
+    any other one of the same priority, however many jobs it has.
     """
 
     priority: Priority
@@ -72,6 +73,7 @@ class DenoiseOptions:
     emit_state_every_s: float | None = None
     resume_from: bytes | None = None
     session: str | None = None
+    owner: str = ""
     picture: PreviewSpec | None = None
     alone_until: int = 0
 

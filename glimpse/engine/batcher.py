@@ -1,10 +1,12 @@
 """Which jobs make their next step together. Pure: no torch, no clock, no asyncio."""
 
 import math
-from collections.abc import Collection, Hashable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Hashable, Iterator
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Generic, TypeVar
+from itertools import zip_longest
+from operator import itemgetter
+from typing import Generic, TypeAlias, TypeVar
 
 from glimpse.ports import Priority
 
@@ -30,7 +32,8 @@ class Entry(Generic[Key]):
 
     `rows` are its part of a batch, 1 or 2. Only jobs of one `group` (latent shape, adapter) can
     share a tick. `deadline` is on any clock, the same for all; infinity is none. A job that is
-    `alone` shares none, and goes before all others, until it is released.
+    `alone` shares none, and goes before all others, until it is released. Owners share the ticks of
+    a class evenly, however many jobs each of them has.
     """
 
     key: Key
@@ -39,27 +42,55 @@ class Entry(Generic[Key]):
     priority: Priority = Priority.INTERACTIVE
     deadline: float = math.inf
     alone: bool = False
+    owner: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan(Generic[Key]):
     """The jobs of one tick, by key; they share a group. `led_by` is the class whose turn it is; a
-    tick for one job `alone` is no class's turn."""
+    tick for one job `alone` is no class's turn. `owners` have a job in the tick, each with the
+    class of that job."""
 
     keys: tuple[Key, ...]
     rows: int
     group: Hashable
     led_by: Priority
+    owners: frozenset[tuple[Priority, Hashable]] = frozenset()
     alone: bool = False
 
 
+Turn: TypeAlias = tuple[int, bool]
+"""The tick of the last step, True; before the first step the tick of the arrival, False."""
+
+
+@dataclass(slots=True, eq=False)
+class _Share(Generic[Key]):
+    """What an owner has in a class: its jobs, in the order of arrival, and its last turn, by itself
+    and with each of its groups."""
+
+    turn: Turn
+    jobs: dict[Key, Entry[Key]] = field(default_factory=dict)
+    groups: dict[Hashable, Turn] = field(default_factory=dict)
+
+    def line(self, group: Hashable) -> list[Entry[Key]]:
+        """The jobs of a group, by deadline, then by age."""
+        jobs = [job for job in self.jobs.values() if job.group == group]
+        jobs.sort(key=_deadline)  # a stable sort
+        return jobs
+
+
 class Batcher(Generic[Key]):
-    """Orders jobs by class, then deadline, then age, and packs them into ticks of `row_budget`.
+    """Orders jobs by class, then owner, then deadline and age, and packs them into ticks of
+    `row_budget`.
 
     A class leads every tick while it has jobs, but for one in eight, which is for those below it,
     so that each waits a bounded number of ticks: 8 for the next class, 64 for the one after. In
-    the class that leads, groups take turns. Rows that the leading class leaves free are for other
-    jobs of the same group. `plan` changes nothing: a tick that was not run may be planned again.
+    the class that leads, the owner leads whose last step is longest ago, with the group of its own
+    that it stepped longest ago. The first rows are for one job of each owner of that group, the
+    next ones for a second job of each, and so on. Rows that the leading class leaves free are for
+    other jobs of the same group, in the same way. So with k owners in a class each one is stepped
+    at least once in k ticks that the class leads. `plan` changes nothing: a tick that was not run
+    may be planned again.
 
     Before all that go jobs that are alone, one by one, the oldest first.
     """
@@ -69,8 +100,9 @@ class Batcher(Generic[Key]):
         self._jobs: dict[Key, Entry[Key]] = {}  # in the order of arrival
         self._led = dict.fromkeys(Priority, 0)  # ticks in a row, while those below waited
         self._ticks = 0
-        # By class and group: the tick that it led last, True, or else came after, False.
-        self._turns: dict[tuple[Priority, Hashable], tuple[int, bool]] = {}
+        self._alone: dict[Key, None] = {}  # in the order of arrival
+        # By owner, only of those that have jobs.
+        self._shares: dict[Priority, dict[Hashable, _Share[Key]]] = {each: {} for each in Priority}
 
     @property
     def row_budget(self) -> int:
@@ -93,36 +125,54 @@ class Batcher(Generic[Key]):
         if not 1 <= entry.rows <= MOST_ROWS:
             raise ValueError(f"a job has 1 to {MOST_ROWS} rows, not {entry.rows}")
         self._jobs[entry.key] = entry
-        self._turns.setdefault((entry.priority, entry.group), (self._ticks, False))
+        if entry.alone:
+            self._alone[entry.key] = None
+        arrival = self._ticks, False
+        share = self._shares[entry.priority].setdefault(entry.owner, _Share(arrival))
+        share.jobs[entry.key] = entry
+        share.groups.setdefault(entry.group, arrival)
 
     def cancel(self, key: Key) -> bool:
         """Takes a job out, in mid-tick too; it is in no later plan. False where it has ended."""
-        return self._jobs.pop(key, None) is not None
+        job = self._jobs.pop(key, None)
+        if job is None:
+            return False
+        self._alone.pop(key, None)
+        shares = self._shares[job.priority]
+        share = shares[job.owner]
+        del share.jobs[key]
+        if not share.jobs:
+            del shares[job.owner]
+        elif all(each.group != job.group for each in share.jobs.values()):
+            del share.groups[job.group]
+        return True
 
     def release(self, key: Key) -> None:
         """From now on a job shares ticks, as any other of its age; in mid-tick too."""
-        job = self._jobs.get(key)
-        if job is not None and job.alone:
-            self._jobs[key] = replace(job, alone=False)
+        if key in self._alone:
+            del self._alone[key]
+            job = self._jobs[key] = replace(self._jobs[key], alone=False)
+            self._shares[job.priority][job.owner].jobs[key] = job
 
     def plan(self) -> Plan[Key] | None:
         """The next tick, or None where there are no jobs."""
         if not self._jobs:
             return None
-        for job in self._jobs.values():
-            if job.alone:
-                return Plan((job.key,), job.rows, job.group, job.priority, alone=True)
+        for key in self._alone:
+            job = self._jobs[key]
+            return Plan((key,), job.rows, job.group, job.priority, alone=True)
         led_by = self._leading_class()
         group = self._leading_group(led_by)
-        fellows = (job for job in self._jobs.values() if job.group == group)
-        # A stable sort: equals stay in the order of arrival.
-        order = sorted(fellows, key=lambda job: (job.priority != led_by, *_urgency(job)))
-        keys, rows = [], 0
-        for job in order:
+        taken, rows = [], 0
+        for job in self._order(led_by, group):
             if rows + job.rows <= self._row_budget:
-                keys.append(job.key)
+                taken.append(job)
                 rows += job.rows
-        return Plan(tuple(keys), rows, group, led_by)
+            if rows == self._row_budget:
+                break
+        keys = tuple(job.key for job in taken)
+        owners = frozenset((job.priority, job.owner) for job in taken)
+        return Plan(keys, rows, group, led_by, owners)
 
     def commit(
         self, plan: Plan[Key], *, done: Collection[Key] = (), failed: Collection[Key] = ()
@@ -137,31 +187,54 @@ class Batcher(Generic[Key]):
             raise ValueError("a tick ends jobs of its plan, each in one way")
         if not plan.alone:
             self._count_turns(plan)
-        return {key: end for key, end in ends.items() if self._jobs.pop(key, None) is not None}
+        return {key: end for key, end in ends.items() if self.cancel(key)}
 
     def _leading_class(self) -> Priority:
-        here = sorted({job.priority for job in self._jobs.values()})
+        here = [priority for priority in Priority if self._shares[priority]]
         for priority in here[:-1]:
             if self._led[priority] < RESERVED_EVERY - 1:
                 return priority
         return here[-1]
 
     def _leading_group(self, led_by: Priority) -> Hashable:
-        """The group of the class whose last turn is longest ago."""
-        jobs = [job for job in self._jobs.values() if job.priority == led_by]
-        return min(jobs, key=lambda job: (self._turns[led_by, job.group], *_urgency(job))).group
+        """That of the owner whose last step in the class is longest ago; where the owner has
+        several, the one that it stepped longest ago."""
+        shares = self._shares[led_by].values()
+        oldest = min(share.turn for share in shares)
+        jobs = (
+            (share.groups[job.group], job.deadline, job)
+            for share in shares
+            if share.turn == oldest
+            for job in share.jobs.values()
+        )
+        return min(jobs, key=itemgetter(0, 1))[2].group
+
+    def _order(self, led_by: Priority, group: Hashable) -> Iterator[Entry[Key]]:
+        """The jobs of a group: the leading class first; in a class one job of each owner, then the
+        second ones, and so on."""
+        for priority in (led_by, *(each for each in Priority if each != led_by)):
+            lines = []
+            for share in self._shares[priority].values():
+                if line := share.line(group):
+                    lines.append((share.turn, line[0].deadline, line))
+            lines.sort(key=itemgetter(0, 1))
+            for rank in zip_longest(*(line for *_, line in lines)):
+                yield from (job for job in rank if job is not None)
 
     def _count_turns(self, plan: Plan[Key]) -> None:
         self._ticks += 1
-        self._turns[plan.led_by, plan.group] = self._ticks, True
-        here = {(job.priority, job.group) for job in self._jobs.values()}
-        self._turns = {whose: turn for whose, turn in self._turns.items() if whose in here}
+        for priority, owner in plan.owners:  # of jobs that were cancelled in mid-tick, too
+            share = self._shares[priority].get(owner)
+            if share is not None:
+                share.turn = self._ticks, True
+                if plan.group in share.groups:
+                    share.groups[plan.group] = share.turn
         for priority in Priority:
             if priority < plan.led_by:
                 self._led[priority] = 0
-        waited = any(job.priority > plan.led_by for job in self._jobs.values())
+        waited = any(self._shares[each] for each in Priority if each > plan.led_by)
         self._led[plan.led_by] = self._led[plan.led_by] + 1 if waited else 0
 
 
-def _urgency(job: Entry[Key]) -> tuple[Priority, float]:
-    return job.priority, job.deadline
+def _deadline(job: Entry[Key]) -> float:
+    return job.deadline

@@ -39,4 +39,5 @@ class Ticket:
             priority=self.options.priority,
             deadline=self.deadline,
             alone=self.options.alone_until > 0,
+            owner=self.options.owner,
         )

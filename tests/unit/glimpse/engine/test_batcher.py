@@ -3,16 +3,19 @@
 import dataclasses
 import math
 from collections import defaultdict
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     consumes,
     invariant,
+    multiple,
     precondition,
     rule,
 )
@@ -81,6 +84,93 @@ def test_a_group_that_comes_and_goes_does_not_starve_the_others() -> None:
             stepped += "long" in plan.keys
             batcher.commit(plan, done=[key for key in plan.keys if key != "long"])
     assert stepped == 10
+
+
+def test_one_job_does_not_wait_for_the_many_of_another_owner() -> None:
+    many = [Entry(("many", i), 2, "g", owner="many") for i in range(24)]
+    batcher = batcher_of(*many, Entry("one", 2, "g", owner="one"))
+    assert tick(batcher) == (("many", 0), "one", ("many", 1), ("many", 2))
+    assert all("one" in tick(batcher) for _ in range(20))
+
+
+def test_owners_of_different_groups_take_turns() -> None:
+    many = [Entry(("many", i), 1, size, owner="many") for i, size in enumerate("vwxyz")]
+    batcher = batcher_of(*many, Entry("one", 1, "u", owner="one"))
+    ticks = [tick(batcher) for _ in range(10)]
+    assert ticks[1::2] == [("one",)] * 5
+    assert {key for each in ticks[::2] for key in each} == {entry.key for entry in many}
+
+
+def test_the_owner_leads_whose_last_step_is_longest_ago_in_whatever_tick_it_was() -> None:
+    batcher = batcher_of(
+        Entry("a", 1, "x", owner="a"),
+        Entry("b", 1, "x", owner="b"),
+        Entry("c", 1, "y", owner="c"),
+        row_budget=2,
+    )
+    assert [tick(batcher) for _ in range(4)] == [("a", "b"), ("c",), ("a", "b"), ("c",)]
+    batcher.admit(Entry("d", 1, "y", owner="d"))
+    assert [tick(batcher) for _ in range(3)] == [("a", "b"), ("d", "c"), ("a", "b")]
+
+
+def test_free_rows_go_to_other_owners_before_more_of_the_same() -> None:
+    batcher = batcher_of(
+        *(Entry(f"a{i}", 1, "g", owner="a") for i in range(4)),
+        *(Entry(f"b{i}", 1, "g", owner="b") for i in range(2)),
+        Entry("c", 1, "g", owner="c"),
+        *(Entry(f"low{i}", 1, "g", Priority.BACKGROUND, owner=f"{i}") for i in range(2)),
+        row_budget=6,
+    )
+    assert tick(batcher) == ("a0", "b0", "c", "a1", "b1", "a2")
+    batcher.row_budget = 8
+    assert tick(batcher) == ("a0", "b0", "c", "a1", "b1", "a2", "a3", "low0")
+
+
+def test_the_deadline_decides_among_the_jobs_of_one_owner() -> None:
+    batcher = batcher_of(
+        Entry("a", 1, "g", owner="a"),
+        Entry("hurried", 1, "g", deadline=1.0, owner="b"),
+        Entry("more hurried", 1, "g", deadline=0.5, owner="b"),
+        row_budget=2,
+    )
+    assert tick(batcher) == ("more hurried", "a")
+    batcher.admit(Entry("new", 1, "g", deadline=0.1, owner="c"))
+    assert tick(batcher) == ("new", "more hurried")
+
+
+def test_who_cancels_in_mid_tick_has_had_its_turn() -> None:
+    batcher = batcher_of(
+        *(Entry(("many", i), 2, "g", owner="many") for i in range(8)),
+        Entry("one", 2, "g", owner="one"),
+        row_budget=2,
+    )
+    led = []
+    for _ in range(6):
+        plan = plan_of(batcher)
+        if plan.keys != ("one",):
+            batcher.cancel(plan.keys[0])
+        batcher.commit(plan)
+        led.append(plan.keys == ("one",))
+    assert led == [False, True] * 3
+
+
+def test_in_each_class_an_owner_has_turns_of_its_own() -> None:
+    batcher = batcher_of(
+        Entry("a", 2, "g", Priority.REALTIME, owner="a"),
+        Entry("a too", 2, "g", owner="a"),
+        Entry("b", 2, "g", owner="b"),
+        row_budget=4,
+    )
+    assert [tick(batcher) for _ in range(4)] == [("a", "a too"), ("a", "b")] * 2
+    batcher = batcher_of(
+        *(Entry(("a", i), 2, "g", Priority.REALTIME, owner="a") for i in range(2)),
+        Entry("b", 2, "g", Priority.REALTIME, owner="b"),
+        Entry("low", 2, "g", owner="c"),
+        row_budget=4,
+    )
+    ticks = [tick(batcher) for _ in range(RESERVED_EVERY)]
+    assert all("b" in each for each in ticks[:-1])
+    assert ticks[-1][0] == "low"
 
 
 def test_a_realtime_job_leads_the_next_tick() -> None:
@@ -186,6 +276,9 @@ LONGEST_WAIT = {
 }
 
 
+Owner: TypeAlias = tuple[Priority, Hashable]
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Arrivals, cancels, ticks, failures and memory running out, in any order."""
 
@@ -199,24 +292,53 @@ class AnyOrder(RuleBasedStateMachine):
         self.ends: dict[int, list[End]] = defaultdict(list)
         self.plan: Plan[int] | None = None
         self.waited = dict.fromkeys(Priority, 0)
+        self.planned_for: set[Owner] = set()  # the owners that had jobs when the tick was planned
+        # The ticks that the class of an owner has led since the owner's last step or its arrival,
+        # and how many owners the class had at the first of them.
+        self.waits: dict[Owner, tuple[int, int]] = {}
+
+    def owners(self) -> set[Owner]:
+        return {(entry.priority, entry.owner) for entry in self.entries.values()}
 
     def end(self, key: int, end: End) -> None:
         self.ends[key].append(end)
-        del self.entries[key]
+        entry = self.entries.pop(key)
+        owner = entry.priority, entry.owner
+        if owner not in self.owners():
+            self.waits.pop(owner, None)  # should it come back, it comes as a new one
 
     @rule(
         target=keys,
         rows=st.integers(1, MOST_ROWS),
-        group=st.sampled_from("xyz"),
+        group=st.sampled_from("uvwxyz"),
         priority=st.sampled_from(Priority),
         deadline=st.sampled_from([1.0, 2.0, math.inf]),
         alone=st.sampled_from([False, False, False, True]),
+        owner=st.sampled_from("abcde"),
     )
     def arrive(
-        self, rows: int, group: str, priority: Priority, deadline: float, alone: bool
+        self, rows: int, group: str, priority: Priority, deadline: float, alone: bool, owner: str
+    ) -> int:
+        return self.admit(rows, group, priority, deadline, alone, owner)
+
+    @rule(
+        target=keys,
+        groups=st.sets(st.sampled_from("uvwxyz"), min_size=3),
+        priority=st.sampled_from(Priority),
+        owner=st.sampled_from("abcde"),
+    )
+    def arrive_in_many_sizes(
+        self, groups: set[str], priority: Priority, owner: str
+    ) -> MultipleResults[int]:
+        return multiple(
+            *(self.admit(1, each, priority, math.inf, False, owner) for each in sorted(groups))
+        )
+
+    def admit(
+        self, rows: int, group: str, priority: Priority, deadline: float, alone: bool, owner: str
     ) -> int:
         self.count += 1
-        entry = Entry(self.count, rows, group, priority, deadline, alone)
+        entry = Entry(self.count, rows, group, priority, deadline, alone, owner)
         self.batcher.admit(entry)
         self.entries[self.count] = entry
         return self.count
@@ -252,21 +374,42 @@ class AnyOrder(RuleBasedStateMachine):
         alone = [key for key, entry in self.entries.items() if entry.alone]
         assert plan.alone == bool(alone)
         assert not alone or plan.keys == (min(alone),)
+        assert plan.owners == {(entry.priority, entry.owner) for entry in members} or plan.alone
         self.plan = plan
+        self.planned_for = self.owners()
 
     @precondition(lambda self: self.plan is not None)
     @rule(data=st.data())
     def end_a_tick(self, data: st.DataObject) -> None:
         assert self.plan is not None
+        plan = self.plan
+        self.end_of(
+            {key: data.draw(st.sampled_from(["on", "done", "failed"])) for key in plan.keys}
+        )
+
+    @precondition(lambda self: self.plan is None)
+    @rule(ticks=st.integers(1, 12))
+    def tick_a_while(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.begin_a_tick()
+            if self.plan is None:
+                return
+            self.end_of(dict.fromkeys(self.plan.keys, "on"))
+            self.of_k_owners_each_is_stepped_in_k_ticks_that_its_class_leads()
+            self.every_class_waits_a_bounded_time()
+
+    def end_of(self, fates: dict[int, str]) -> None:
+        assert self.plan is not None
         plan, self.plan = self.plan, None
         stepped = {self.entries[key].priority for key in plan.keys if key in self.entries}
         here = {entry.priority for entry in self.entries.values()}
-        fates = {key: data.draw(st.sampled_from(["on", "done", "failed"])) for key in plan.keys}
         ended = self.batcher.commit(
             plan,
             done=[key for key, fate in fates.items() if fate == "done"],
             failed=[key for key, fate in fates.items() if fate == "failed"],
         )
+        if not plan.alone:
+            self.count_waits(plan)
         for key, end in ended.items():
             assert fates[key] == end.name.lower()
             self.end(key, end)
@@ -275,6 +418,15 @@ class AnyOrder(RuleBasedStateMachine):
                 continue  # that one goes before all others
             idle = priority not in here or priority in stepped
             self.waited[priority] = 0 if idle else self.waited[priority] + 1
+
+    def count_waits(self, plan: Plan[int]) -> None:
+        rivals = sum(priority == plan.led_by for priority, _ in self.planned_for)
+        for owner in self.planned_for & self.owners():
+            if owner in plan.owners:
+                self.waits.pop(owner, None)
+            elif owner[0] == plan.led_by:
+                ticks, owners = self.waits.get(owner, (0, rivals))
+                self.waits[owner] = ticks + 1, owners
 
     @precondition(lambda self: self.plan is not None)
     @rule()
@@ -293,6 +445,10 @@ class AnyOrder(RuleBasedStateMachine):
     def every_class_waits_a_bounded_time(self) -> None:
         for priority, ticks in self.waited.items():
             assert ticks <= LONGEST_WAIT[priority]
+
+    @invariant()
+    def of_k_owners_each_is_stepped_in_k_ticks_that_its_class_leads(self) -> None:
+        assert all(ticks < owners for ticks, owners in self.waits.values())
 
     def teardown(self) -> None:
         """Left alone, every job steps and comes to its end."""

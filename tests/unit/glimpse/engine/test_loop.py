@@ -213,6 +213,23 @@ async def test_a_realtime_job_steps_next_and_alone_where_it_fits_no_other(
     assert network.calls[1] == ["now"]
 
 
+async def test_the_one_picture_of_an_owner_is_ready_before_the_many_of_another(
+    engine: Engine, network: FakeNetwork
+) -> None:
+    """Four jobs share a call, and the many fill six of them with every step."""
+    network.free.clear()
+    many = [started(engine, "many 0", owner="many")]
+    await until(lambda: len(network.calls) == 1)
+    many += [started(engine, f"many {n}", owner="many") for n in range(1, 24)]
+    await arrived(engine, 23)
+    one = started(engine, "one", owner="one")
+    await arrived(engine, 24)
+    network.free.set()
+    assert len(await one) == 4
+    await asyncio.gather(*many)
+    assert [n for n, names in enumerate(network.calls) if "one" in names] == [1, 2, 3, 4]
+
+
 async def test_a_job_steps_alone_up_to_the_step_that_it_is_to_prove(
     engine: Engine, network: FakeNetwork
 ) -> None:
