@@ -29,6 +29,7 @@ class KeyRecord(Settings):
     requests_per_minute: PositiveInt | None = None
     concurrent_requests: PositiveInt | None = None
     sessions: PositiveInt | None = None
+    pictures: PositiveInt | None = None
 
 
 class KeysFile(Settings):
@@ -103,6 +104,7 @@ def _key(record: KeyRecord, settings: AccessSettings) -> Key:
             record.requests_per_minute or settings.requests_per_minute,
             record.concurrent_requests or settings.concurrent_requests,
             record.sessions or settings.sessions,
+            record.pictures or settings.pictures,
         ),
     )
 
@@ -126,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     creating = commands.add_parser("create", help="make a key, and print it this once")
     creating.add_argument("name")
-    for limit in ("requests_per_minute", "concurrent_requests", "sessions"):
+    for limit in ("requests_per_minute", "concurrent_requests", "sessions", "pictures"):
         creating.add_argument(f"--{limit.replace('_', '-')}", type=int)
     commands.add_parser("list", help="print each key's name, day and own limits")
     commands.add_parser("revoke", help="take a key away").add_argument("name")

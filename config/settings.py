@@ -213,7 +213,14 @@ class IngressSettings(Settings):
         32,
         ge=4,
         description="Maximum number of pictures in progress or queued, of all ingress replicas "
-        "together. Further requests get HTTP 429.",
+        "together. Further requests wait for a place or get HTTP 429 (place_wait_s).",
+    )
+    place_wait_s: float = Field(
+        10,
+        ge=0,
+        description="Maximum wait of a request or a session for a place, where all are taken and "
+        "its owner (a key, or without keys a connection) has fewer than an equal share of them. "
+        "Others get HTTP 429 at once.",
     )
     max_body_bytes: int = Field(16 * 2**20, ge=1024)
     max_input_bytes: int = Field(10 * 2**20, ge=1024, description="Of one input picture.")
@@ -368,6 +375,12 @@ class AccessSettings(Settings):
     )
     concurrent_requests: int = Field(16, ge=1, description="Of one key, open at once.")
     sessions: int = Field(16, ge=1, description="WebSockets of one key, open at once.")
+    pictures: int = Field(
+        24,
+        ge=1,
+        description="Maximum number of pictures of one key that are in progress or queued, but for "
+        "those of sessions. Less than ingress.max_pictures, so that no key takes every place.",
+    )
     lease_s: float = Field(
         30, ge=1, description="After which what a dead ingress had open is no longer counted."
     )

@@ -57,8 +57,18 @@ class Edge:
                 meter,
             ),
             _offer(settings),
-            pictures=Places(settings.ingress.max_pictures, Kind.PICTURES, shared),
-            sessions=Places(settings.realtime.max_sessions, Kind.SESSIONS, shared),
+            pictures=Places(
+                settings.ingress.max_pictures,
+                Kind.PICTURES,
+                shared,
+                wait_s=settings.ingress.place_wait_s,
+            ),
+            sessions=Places(
+                settings.realtime.max_sessions,
+                Kind.SESSIONS,
+                shared,
+                wait_s=settings.ingress.place_wait_s,
+            ),
             event_log_capacity=settings.ingress.event_log_capacity,
             stage_wait_s=settings.recovery.stage_wait_s,
         )

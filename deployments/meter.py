@@ -55,6 +55,11 @@ REFUSALS = Series(
     "Requests, sessions and realtime messages that were refused, by the code of the error.",
     labels={"reason": ()},
 )
+PLACE_SECONDS = Series(
+    "glimpse_place_seconds",
+    "Time that a request or a session waited for its place, those refused not included.",
+    boundaries=LONG_S,
+)
 MOVES = Series(
     "glimpse_moves",
     "Times that work for a generation went to another replica of a stage.",
@@ -103,6 +108,7 @@ SERIES = (
     GENERATIONS,
     GENERATION_SECONDS,
     REFUSALS,
+    PLACE_SECONDS,
     MOVES,
     RESUMED_STEPS,
     STALLS,
@@ -163,6 +169,9 @@ class ServeMeter:
 
     def refused(self, reason: str) -> None:
         self._count(REFUSALS, reason=reason)
+
+    def placed(self, seconds: float) -> None:
+        self._observe(PLACE_SECONDS, seconds)
 
     def moved(self, stage: str, reason: Literal["lost", "stalled"]) -> None:
         self._count(MOVES, stage=stage, reason=reason)

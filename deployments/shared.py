@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Collection
 
-from glimpse.places import Claim, Kind, PlaceCounts, Wait
+from glimpse.places import Answer, Claim, Kind, PlaceCounts, Wait
 from glimpse.trials import TrialRecord
 
 LEASE_S = 5.0
@@ -34,11 +34,11 @@ class Shared:
         self._trials = TrialRecord()
         self._trial_ended = asyncio.Event()
 
-    async def claim(self, claim: Claim) -> int:
+    async def claim(self, claim: Claim) -> Answer:
         return await self._kinds[claim.kind].claim(claim)
 
-    async def recalled(self, kind: Kind, holder: str) -> None:
-        await self._kinds[kind].recalled(holder)
+    async def called(self, kind: Kind, holder: str) -> None:
+        await self._kinds[kind].called(holder)
 
     async def begin_trial(self, holder: str, stage: str, alive: Collection[str]) -> bool:
         """Whether the trial begins. If not, a while has passed, and the holder asks again: one that
@@ -68,33 +68,38 @@ class _Kind:
         self._counts = counts
         self._turn = asyncio.Lock()  # claims are decided in the order in which they came
         self._told = asyncio.Event()
-        self._recalls: dict[str, asyncio.Event] = {}
+        self._calls: dict[str, asyncio.Event] = {}  # by the holder that listens
 
-    async def claim(self, claim: Claim) -> int:
+    async def claim(self, claim: Claim) -> Answer:
         self._counts.tell(claim, time.monotonic())
         self._told.set()
-        if not claim.needed:
-            return 0
+        self._call()
+        if not claim.asked:
+            return Answer(short=self._counts.short)
         async with self._turn:
             while isinstance(decision := self._counts.decide(claim, time.monotonic()), Wait):
                 await self._until_told(decision)
+            self._call()
             return decision
 
-    async def recalled(self, holder: str) -> None:
-        if self._counts.is_recalled(holder):
+    async def called(self, holder: str) -> None:
+        if self._counts.is_called(holder):
             return
-        recall = self._recalls[holder] = asyncio.Event()
+        call = self._calls[holder] = asyncio.Event()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LISTEN_S):
-                await recall.wait()
-        if self._recalls.get(holder) is recall:
-            del self._recalls[holder]
+                await call.wait()
+        if self._calls.get(holder) is call:
+            del self._calls[holder]
+
+    def _call(self) -> None:
+        for holder, call in self._calls.items():
+            if self._counts.is_called(holder):
+                call.set()
 
     async def _until_told(self, wait: Wait) -> None:
         self._told.clear()
-        for holder in wait.recalled:
-            if holder in self._recalls:
-                self._recalls[holder].set()
+        self._call()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0, wait.until - time.monotonic())):
                 await self._told.wait()

@@ -11,7 +11,7 @@ from ray.serve.exceptions import RayServeException
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deployments.shared import LISTEN_S, TRIAL_S, Shared
-from glimpse.places import Claim, CounterLost, Kind
+from glimpse.places import Answer, Claim, CounterLost, Kind
 
 logger = logging.getLogger("glimpse.siblings")
 
@@ -73,12 +73,12 @@ class Siblings:
         self._alive = [name for name in names if name.startswith(self._prefix)]
         self._seen_at = time.monotonic()
 
-    async def claim(self, claim: Claim) -> int:
-        granted: int = await self._call("claim", claim, limit_s=ANSWER_S)
-        return granted
+    async def claim(self, claim: Claim) -> Answer:
+        answer: Answer = await self._call("claim", claim, limit_s=ANSWER_S)
+        return answer
 
-    async def recalled(self, kind: Kind, holder: str) -> None:
-        await self._call("recalled", kind, holder, limit_s=LISTEN_S + ANSWER_S)
+    async def called(self, kind: Kind, holder: str) -> None:
+        await self._call("called", kind, holder, limit_s=LISTEN_S + ANSWER_S)
 
     def close(self) -> None:
         if self._actor is not None:

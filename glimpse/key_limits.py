@@ -20,22 +20,25 @@ class Kind(StrEnum):
 
     REQUEST = "request"
     SESSION = "session"
+    PICTURE = "picture"
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One open request or session of a key; `id` is made by who holds it."""
+    """An open request or session of a key, or so many of its pictures; `id` is made by who holds
+    it."""
 
     id: str
     key: str
     kind: Kind
+    count: int = 1
 
 
 class KeyLimits(Protocol):
     """The place where it is counted: in this process, or a deployment of its own."""
 
     async def enter(self, lease: Lease, limits: Limits) -> RateLimited | None:
-        """Takes the lease and counts it in the key's minute, or says why not. Raises
+        """Takes the lease, or says why not. Requests and sessions count in the key's minute. Raises
         `AccessUnavailable` where the place cannot be reached."""
         ...
 
@@ -43,6 +46,12 @@ class KeyLimits(Protocol):
         """Gives back some leases and renews others, which lapse otherwise. One that is not known,
         because the counting began anew, is taken. Raises `AccessUnavailable`."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    count: int
+    until: float
 
 
 class KeyCounts:
@@ -55,16 +64,48 @@ class KeyCounts:
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._entries: defaultdict[str, deque[float]] = defaultdict(deque)
-        self._until: defaultdict[tuple[str, Kind], dict[str, float]] = defaultdict(dict)
+        self._open: defaultdict[tuple[str, Kind], dict[str, _Open]] = defaultdict(dict)
 
     def enter(self, lease: Lease, limits: Limits, now: float) -> RateLimited | None:
-        leases = self._open(lease, now)
-        most = limits.sessions if lease.kind is Kind.SESSION else limits.concurrent_requests
-        if len(leases) >= most:
-            return RateLimited(
-                f"This key has as many {lease.kind}s open as it may ({most}); end one first.",
-                CROWDED_RETRY_S,
+        refusal = self._crowded(lease, limits, now)
+        if refusal is None and lease.kind is not Kind.PICTURE:
+            refusal = self._hurried(lease, limits, now)
+        if refusal is None:
+            self._take(lease, now)
+        return refusal
+
+    def settle(self, held: Sequence[Lease], released: Sequence[Lease], now: float) -> None:
+        for lease in held:
+            self._take(lease, now)
+        for lease in released:
+            self._open[lease.key, lease.kind].pop(lease.id, None)
+
+    def _take(self, lease: Lease, now: float) -> None:
+        self._open[lease.key, lease.kind][lease.id] = _Open(lease.count, now + self._lease_s)
+
+    def _crowded(self, lease: Lease, limits: Limits, now: float) -> RateLimited | None:
+        """Where the key has too many open of the kind."""
+        most = {
+            Kind.REQUEST: limits.concurrent_requests,
+            Kind.SESSION: limits.sessions,
+            Kind.PICTURE: limits.pictures,
+        }[lease.kind]
+        leases = self._open[lease.key, lease.kind]
+        for id in [id for id, open in leases.items() if open.until <= now]:
+            del leases[id]
+        if sum(open.count for open in leases.values()) + lease.count <= most:
+            return None
+        if lease.kind is Kind.PICTURE:
+            message = (
+                f"This key may have {most} pictures in progress; please try again when some are "
+                "ready."
             )
+        else:
+            message = f"This key has as many {lease.kind}s open as it may ({most}); end one first."
+        return RateLimited(message, CROWDED_RETRY_S)
+
+    def _hurried(self, lease: Lease, limits: Limits, now: float) -> RateLimited | None:
+        """Where the key has used up its minute. Otherwise the lease counts in it."""
         entries = self._entries[lease.key]
         while entries and entries[0] <= now - WINDOW_S:
             entries.popleft()
@@ -75,21 +116,7 @@ class KeyCounts:
                 max(1, math.ceil(entries[0] + WINDOW_S - now)),
             )
         entries.append(now)
-        leases[lease.id] = now + self._lease_s
         return None
-
-    def settle(self, held: Sequence[Lease], released: Sequence[Lease], now: float) -> None:
-        for lease in held:
-            self._until[lease.key, lease.kind][lease.id] = now + self._lease_s
-        for lease in released:
-            self._until[lease.key, lease.kind].pop(lease.id, None)
-
-    def _open(self, lease: Lease, now: float) -> dict[str, float]:
-        """The leases of the same key and kind that still hold."""
-        leases = self._until[lease.key, lease.kind]
-        for id in [id for id, until in leases.items() if until <= now]:
-            del leases[id]
-        return leases
 
 
 class CountedHere:

@@ -11,11 +11,13 @@ PREFIX = "glimpse_"
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one key may do. `sessions` are open WebSockets; a request is open until its answer has
-    ended, and a stream is one."""
+    ended, and a stream is one. `pictures` are those in progress or waiting for a place, but for the
+    sessions'."""
 
     requests_per_minute: int
     concurrent_requests: int
     sessions: int
+    pictures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,12 @@ class Key:
     def id(self) -> str:
         """What tokens name it by: another key that gets the same name later is another one."""
         return self.digest[:16]
+
+    @property
+    def owner(self) -> str:
+        """What its pictures are known by wherever they compete for places and turns. A hash of the
+        digest, so that the digest itself stays in the process that checks keys."""
+        return digest_of(self.digest)[:16]
 
 
 @dataclass(frozen=True, slots=True)

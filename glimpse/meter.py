@@ -16,6 +16,10 @@ class Meter(Protocol):
     def refused(self, reason: str) -> None:
         """A request or session was refused; `reason` is the code of its error."""
 
+    def placed(self, seconds: float) -> None:
+        """A request or a session has got its place after so long. One that waits in vain counts as
+        refused."""
+
     def moved(self, stage: str, reason: Literal["lost", "stalled"]) -> None:
         """Work for a generation goes to another replica of a stage."""
 
@@ -47,6 +51,8 @@ class Unmetered:
     def ended(self, outcome: Outcome, seconds: float) -> None: ...
 
     def refused(self, reason: str) -> None: ...
+
+    def placed(self, seconds: float) -> None: ...
 
     def moved(self, stage: str, reason: Literal["lost", "stalled"]) -> None: ...
 

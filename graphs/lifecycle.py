@@ -5,7 +5,8 @@ from typing import Any
 from config.settings import AppSettings
 
 DRAIN_MARGIN_S = 30
-"""For what a request waits before its deadline counts, beside `recovery.stage_wait_s`: a place."""
+"""For what a request waits before its deadline counts, beside a stage and a place: a counter of
+places that does not answer."""
 
 
 def of_stages(settings: AppSettings) -> dict[str, Any]:
@@ -18,7 +19,10 @@ def of_stages(settings: AppSettings) -> dict[str, Any]:
         "health_check_period_s": 1,
         "health_check_timeout_s": 6,
         "graceful_shutdown_timeout_s": (
-            settings.recovery.stage_wait_s + settings.ingress.deadline_s + DRAIN_MARGIN_S
+            settings.recovery.stage_wait_s
+            + settings.ingress.place_wait_s
+            + settings.ingress.deadline_s
+            + DRAIN_MARGIN_S
         ),
         "max_surge_percent": 0 if settings.model.device == "cuda" else 100,
     }

@@ -347,6 +347,9 @@ class FakeMeter(Meter):
     def refused(self, reason: str) -> None:
         self.calls.append(("refused", reason))
 
+    def placed(self, seconds: float) -> None:
+        self.calls.append(("placed", seconds))
+
     def moved(self, stage: str, reason: Literal["lost", "stalled"]) -> None:
         self.calls.append(("moved", stage, reason))
 

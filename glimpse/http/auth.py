@@ -7,7 +7,6 @@ the lease of a session is held for as long as its door runs. Doors find a `Calle
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from glimpse import logs
 from glimpse.errors import GlimpseError, Unauthorized
 from glimpse.http import tokens
+from glimpse.http.caller import Caller, of_connection
 from glimpse.http.errors import refuse
 from glimpse.http.leases import Leases
 from glimpse.http.paths import HEALTH, path_in_app
@@ -29,13 +29,6 @@ TOKEN_PARAMETER = "fal_jwt_token"
 # pictures without a key.
 PUBLIC = frozenset({"/", HEALTH, "/openapi.json", "/docs", "/docs/oauth2-redirect"})
 PUBLIC_FILES = "/docs/static/"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks. Without a key where none is due, and on public routes."""
-
-    key: Key | None
 
 
 class AuthMiddleware:
@@ -58,7 +51,7 @@ class AuthMiddleware:
             return
         state = scope.setdefault("state", {})
         if self._is_public(scope):
-            state["caller"] = Caller(None)
+            state["caller"] = of_connection(scope)
             await self._app(scope, receive, send)
             return
         try:
@@ -71,7 +64,7 @@ class AuthMiddleware:
                 self._failures.warn(f"authentication failed, from {address}")
             await refuse(refusal, scope, receive, send)
             return
-        state["caller"] = Caller(key)
+        state["caller"] = Caller(key, key.owner, self._leases)
         try:
             with logs.of_key(key.name):
                 await self._app(scope, receive, send)
@@ -113,7 +106,7 @@ class NobodyIsAsked:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["caller"] = Caller(None)
+        scope.setdefault("state", {})["caller"] = of_connection(scope)
         await self._app(scope, receive, send)
 
 

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from glimpse.errors import GlimpseError
 from glimpse.event_log import Cancelled, Event, EventLog, Failed, Final
 from glimpse.http.body import read_json_object
+from glimpse.http.caller import Caller
 from glimpse.http.errors import GenerationFailed
 from glimpse.http.leaving import ClientGone, unless_gone
 from glimpse.http.service import Service
@@ -57,22 +58,28 @@ def router(prefix: str, service: Service, max_body_bytes: int, ping_interval_s: 
         """Previews while the picture is being made, then the picture, as server-sent events."""
         wanted = await parse(request, STREAM)
         return EventStream(
-            service, wanted, ping_interval_s, lambda event: sse.encode(event, wanted)
+            service,
+            wanted,
+            request.state.caller,
+            ping_interval_s,
+            lambda event: sse.encode(event, wanted),
         )
 
     @routes.post(prefix or "/", openapi_extra=INPUT_SCHEMA, response_class=JSONResponse)
     async def run(request: Request) -> Response:
         """The finished picture as one JSON answer."""
         wanted = await parse(request, ANSWER_ALONE)
-        final = await unless_gone(request.receive, final_event(service, wanted))
+        final = await unless_gone(
+            request.receive, final_event(service, wanted, request.state.caller)
+        )
         return JSONResponse(sse.final_json(final, wanted))
 
     return routes
 
 
-async def final_event(service: Service, request: GenerationRequest) -> Final:
+async def final_event(service: Service, request: GenerationRequest, caller: Caller) -> Final:
     """Makes the pictures. Raises `GenerationFailed`, or what kept it from beginning."""
-    async with service.generation(request, Priority.INTERACTIVE) as log:
+    async with service.generation(request, Priority.INTERACTIVE, caller=caller) as log:
         async for _, event in log.read():
             if isinstance(event, Failed):
                 raise GenerationFailed(event.error)
@@ -93,6 +100,7 @@ class EventStream(Response):
         self,
         service: Service,
         request: GenerationRequest,
+        caller: Caller,
         ping_interval_s: float,
         encode: Callable[[Event], bytes | None],
     ) -> None:
@@ -103,15 +111,21 @@ class EventStream(Response):
         self.headers["x-accel-buffering"] = "no"  # nginx would hold events back
         self._service = service
         self._request = request
+        self._caller = caller
         self._ping_interval_s = ping_interval_s
         self._encode = encode
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._service.generation(self._request, Priority.INTERACTIVE) as log:
-            try:
-                await unless_gone(receive, self._send_events(log, send))
-            except ClientGone:
-                return
+        try:
+            await unless_gone(receive, self._answer(send))
+        except ClientGone:
+            return
+
+    async def _answer(self, send: Send) -> None:
+        async with self._service.generation(
+            self._request, Priority.INTERACTIVE, caller=self._caller
+        ) as log:
+            await self._send_events(log, send)
 
     async def _send_events(self, log: EventLog, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

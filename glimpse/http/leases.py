@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 
 
 class Leases:
-    """Held for a request or a session. A lease that is lost with this process lapses where it is
-    counted; `renew_s` must be well below the time it takes."""
+    """Held for a request, a session or pictures. A lease that is lost with this process lapses
+    where it is counted; `renew_s` must be well below the time it takes."""
 
     def __init__(self, limits: KeyLimits, *, renew_s: float, patience_s: float) -> None:
         self._limits = limits
@@ -26,9 +26,9 @@ class Leases:
         self._given_back = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
-    async def take(self, key: Key, kind: Kind) -> Lease:
+    async def take(self, key: Key, kind: Kind, count: int = 1) -> Lease:
         """Raises `RateLimited`, or `AccessUnavailable` where nobody counts."""
-        lease = Lease(uuid.uuid4().hex, key.name, kind)
+        lease = Lease(uuid.uuid4().hex, key.name, kind, count)
         try:
             async with asyncio.timeout(self._patience_s):
                 refusal = await self._limits.enter(lease, key.limits)

@@ -74,13 +74,15 @@ def router(
         wanted = openai.with_warnings(openai.with_partials(parsed, asked), asked, service.offer)
         request.state.request_id = wanted.request_id
         if not asked.stream:
-            final = await unless_gone(request.receive, final_event(service, wanted))
+            final = await unless_gone(
+                request.receive, final_event(service, wanted, request.state.caller)
+            )
             return JSONResponse(openai.images_json(final, wanted, asked, _now()))
 
         def encode(event: Event) -> bytes | None:
             return openai.encode(event, wanted, asked, _now())
 
-        return EventStream(service, wanted, ping_interval_s, encode)
+        return EventStream(service, wanted, request.state.caller, ping_interval_s, encode)
 
     @routes.post(
         GENERATIONS,
@@ -98,7 +100,7 @@ def router(
         """Pictures that start from one that is sent, or replace a part of it."""
         asked = openai.parse_edit(await read_form(request, max_body_bytes), models)
         assert asked.image is not None
-        if asked.mask is None and await service.has_holes(asked.image):
+        if asked.mask is None and await service.has_holes(asked.image, request.state.caller):
             asked = openai.with_holes(asked)
         return await answer(request, asked)
 

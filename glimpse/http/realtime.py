@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from glimpse.errors import (
     RateLimited,
     invalid,
 )
+from glimpse.generation import SessionMemory
 from glimpse.http.errors import count_refusal
 from glimpse.http.pacing import Bucket
 from glimpse.http.service import Service
@@ -173,23 +175,28 @@ class _Door:
             code = realtime.error_code(refused)
             raise _Ended(code, refused.message, POLICY_VIOLATION) from None
         try:
-            async with self._service.session() as memory:
-                session = Session(
-                    self._service,
-                    memory,
-                    self._offer,
-                    codec,
-                    self._count_refusal,
-                    max_buffering=max_buffering,
-                    max_waiting_bytes=self._options.max_waiting_bytes,
-                    max_unsent=self._options.max_unsent,
-                )
-                await _until_one_ends(
-                    self._read(session, codec), session.run(), self._write(session)
-                )
+            session = Session(
+                self._service,
+                SessionMemory(uuid.uuid4().hex),
+                self._websocket.state.caller,
+                self._offer,
+                codec,
+                self._count_refusal,
+                max_buffering=max_buffering,
+                max_waiting_bytes=self._options.max_waiting_bytes,
+                max_unsent=self._options.max_unsent,
+            )
+            await _until_one_ends(
+                self._run(session), self._read(session, codec), self._write(session)
+            )
         except (NotReady, Overloaded) as refused:
             code = realtime.error_code(refused)
             raise _Ended(code, refused.message, TRY_AGAIN_LATER) from None
+
+    async def _run(self, session: Session) -> None:
+        """While the session waits for its place its client is read, and may leave."""
+        async with self._service.session(self._websocket.state.caller):
+            await session.run()
 
     async def _read(self, session: Session, codec: Codec) -> None:
         while True:

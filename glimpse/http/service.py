@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import uuid
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from glimpse import generation, logs
 from glimpse.errors import DeadlineExceeded, GlimpseError, NotReady
 from glimpse.event_log import EventLog
 from glimpse.generation import Flow, SessionMemory
+from glimpse.http.caller import NOBODY, Caller
 from glimpse.http.places import Places
 from glimpse.http.readers import look, read, read_pictures
 from glimpse.input_pictures.masks import MaskOf, has_holes
@@ -137,7 +138,7 @@ class Service:
 
         return await look(parse_with_pictures)
 
-    async def has_holes(self, image: bytes) -> bool:
+    async def has_holes(self, image: bytes, caller: Caller = NOBODY) -> bool:
         """Whether an encoded picture has fully transparent pixels. Reading it takes a place.
 
         Raises `InvalidRequest`, and `NotReady` or `Overloaded` where there is no place for it.
@@ -146,53 +147,63 @@ class Service:
         if not picture.may_be_transparent:
             return False
         self._check_ready()
-        await self._pictures.take(1)
+        release = await self._admit(1, caller)
         try:
             return await read(picture, has_holes)
         finally:
-            self._pictures.release(1)
+            release()
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[SessionMemory]:
-        """Admits a realtime session, until the block is left.
+    async def session(self, caller: Caller = NOBODY) -> AsyncIterator[None]:
+        """Admits a realtime session, until the block is left. It may wait for its place.
 
         Raises `NotReady` or `Overloaded` where there is no place for it.
         """
         self._check_ready()
-        await self._sessions.take()
+        await self._place(self._sessions, caller.owner)
         try:
-            yield SessionMemory(uuid.uuid4().hex)
+            yield
         finally:
-            self._sessions.release()
+            self._sessions.release(caller.owner)
 
     @asynccontextmanager
     async def generation(
-        self, request: GenerationRequest, priority: Priority, session: SessionMemory | None = None
+        self,
+        request: GenerationRequest,
+        priority: Priority,
+        session: SessionMemory | None = None,
+        *,
+        caller: Caller = NOBODY,
     ) -> AsyncIterator[EventLog]:
         """Admits a generation, reads its pictures and runs it; leaving the block before its end
-        cancels it. That of a session was admitted with it.
+        cancels it. It may wait for its place. That of a session was admitted with it.
 
-        Raises `NotReady` or `Overloaded` where there is no place for it, and `InvalidRequest` for a
-        picture that turns out to be damaged.
+        Raises `NotReady` or `Overloaded` where there is no place for it, what
+        `Caller.take_pictures` raises, and `InvalidRequest` for a picture that turns out to be
+        damaged.
         """
         self._check_ready()
-        places = 0 if session is not None else request.num_images
-        if places:
-            await self._pictures.take(places)
+        release = await self._admit(0 if session is not None else request.num_images, caller)
         try:
             await self._present(request)
             request, pictures = await self._with_pictures(request, session or SessionMemory(None))
         except BaseException:
-            self._pictures.release(places)
+            release()
             raise
         log = EventLog(self._event_log_capacity)
         with logs.request_id(request.request_id):
             run = asyncio.create_task(
                 generation.run(
-                    request, log, self._flow, priority=priority, session=session, pictures=pictures
+                    request,
+                    log,
+                    self._flow,
+                    priority=priority,
+                    session=session,
+                    owner=caller.owner,
+                    pictures=pictures,
                 )
             )
-        run.add_done_callback(lambda _: self._pictures.release(places))
+        run.add_done_callback(lambda _: release())
         try:
             yield log
         finally:
@@ -211,6 +222,28 @@ class Service:
             raise DeadlineExceeded(
                 f"The input picture was not read within {deadline_s:g} seconds."
             ) from None
+
+    async def _admit(self, pictures: int, caller: Caller) -> Callable[[], None]:
+        """Takes places, until the returned function is called."""
+        if not pictures:
+            return lambda: None
+        uncount = await caller.take_pictures(pictures)
+        try:
+            await self._place(self._pictures, caller.owner, pictures)
+        except BaseException:
+            uncount()
+            raise
+
+        def release() -> None:
+            self._pictures.release(caller.owner, pictures)
+            uncount()
+
+        return release
+
+    async def _place(self, places: Places, owner: str, count: int = 1) -> None:
+        began = time.monotonic()
+        await places.take(owner, count)
+        self._flow.meter.placed(time.monotonic() - began)
 
     def _check_ready(self) -> None:
         if not self.ready:

@@ -9,6 +9,7 @@ from typing import Any
 from glimpse.errors import GlimpseError
 from glimpse.event_log import Failed, Final, Preview
 from glimpse.generation import SessionMemory
+from glimpse.http.caller import Caller
 from glimpse.http.readers import look
 from glimpse.http.service import Service
 from glimpse.ports import Priority
@@ -32,6 +33,7 @@ class Session:
         self,
         service: Service,
         memory: SessionMemory,
+        caller: Caller,
         offer: Offer,
         codec: realtime.Codec,
         count_refusal: Callable[[str], None],
@@ -42,6 +44,7 @@ class Session:
     ) -> None:
         self._service = service
         self._memory = memory
+        self._caller = caller
         self._offer = offer
         self._codec = codec
         self._count_refusal = count_refusal
@@ -142,7 +145,9 @@ class Session:
     async def _make(self, wanted: Wanted) -> None:
         request = wanted.request
         try:
-            async with self._service.generation(request, Priority.REALTIME, self._memory) as log:
+            async with self._service.generation(
+                request, Priority.REALTIME, self._memory, caller=self._caller
+            ) as log:
                 async for _, event in log.read():
                     if isinstance(event, Final | Failed):
                         self._overtakable = False  # there is nothing left to stop

@@ -48,7 +48,7 @@ def test_keys_come_and_go_and_the_secret_of_tokens_stays(
 ) -> None:
     _, first, _ = run(capsys, path, "create", "first")
     secret = read_keys(path).token_secret
-    _, second, _ = run(capsys, path, "create", "second", "--sessions", "9")
+    _, second, _ = run(capsys, path, "create", "second", "--sessions", "9", "--pictures", "7")
     assert run(capsys, path, "revoke", "first")[0] == 0
     ring = read_keys(path).ring(SETTINGS)
     assert ring.find(first) is None
@@ -56,8 +56,9 @@ def test_keys_come_and_go_and_the_secret_of_tokens_stays(
     assert found is not None
     limits = found.limits
     assert (limits.sessions, limits.requests_per_minute, limits.concurrent_requests) == (9, 60, 16)
+    assert (limits.pictures, AccessSettings().pictures) == (7, 24)
     assert ring.token_secret == secret.encode() and len(secret) >= 43
-    assert run(capsys, path, "list")[1].endswith("sessions=9")
+    assert run(capsys, path, "list")[1].endswith("sessions=9 pictures=7")
 
 
 def test_two_files_have_different_secrets(
@@ -74,6 +75,7 @@ def test_two_files_have_different_secrets(
         (("create", "web"), "there is a key web already"),
         (("create", "a b"), "name: "),
         (("create", "x", "--sessions", "0"), "sessions: "),
+        (("create", "x", "--pictures", "0"), "pictures: "),
         (("revoke", "nobody"), "there is no key nobody"),
     ],
 )

@@ -82,6 +82,7 @@ CALLS: list[tuple[Callable[[Meter], None], dict[str, list[Any]]]] = [
     (lambda meter: meter.stalled("denoise"), {"glimpse_stalls": [(1, "denoise")]}),
     (lambda meter: meter.preview("rough"), {"glimpse_previews": [(1, "rough")]}),
     (lambda meter: meter.first_preview(0.3), {"glimpse_first_preview_seconds": [(0.3,)]}),
+    (lambda meter: meter.placed(0.4), {"glimpse_place_seconds": [(0.4,)]}),
     (lambda meter: meter.queued(0.2), {"glimpse_queue_seconds": [(0.2,)]}),
     (
         lambda meter: meter.tick(0.1, 8),

@@ -1,20 +1,27 @@
 """`deployments.shared`: several ingresses over one actor, all in this process."""
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 
 from deployments.shared import Shared
 from glimpse.errors import Overloaded
+from glimpse.fair_share import Asked
 from glimpse.http.places import Places, Timing
-from glimpse.places import Claim, CounterLost, Kind
+from glimpse.places import Answer, Claim, CounterLost, Kind
 from tests.fakes import until
 
 TOTAL = 64
 TIMING = Timing(renew_s=0.05, retry_s=0.001, patience_s=10)
+WAIT_S = 10.0
+
+
+T = TypeVar("T")
 
 
 class Restarted:
@@ -33,28 +40,47 @@ class Restarted:
     async def ingresses(self) -> int:
         return self.alive
 
-    async def claim(self, claim: Claim) -> int:
+    async def claim(self, claim: Claim) -> Answer:
         return await self._unless_it_dies(self.counter.claim(claim))
 
-    async def recalled(self, kind: Kind, holder: str) -> None:
-        await self._unless_it_dies(self.counter.recalled(kind, holder))
+    async def called(self, kind: Kind, holder: str) -> None:
+        await self._unless_it_dies(self.counter.called(kind, holder))
 
     def close(self) -> None: ...
 
-    async def _unless_it_dies(self, call: object) -> int:
-        calling = asyncio.ensure_future(call)  # type: ignore[call-overload]
+    async def _unless_it_dies(self, call: Coroutine[Any, Any, T]) -> T:
+        calling = asyncio.ensure_future(call)
         dying = asyncio.ensure_future(self.died.wait())
         await asyncio.wait({calling, dying}, return_when=asyncio.FIRST_COMPLETED)
         dying.cancel()
         if not calling.done():
             calling.cancel()
             raise CounterLost("dead")
-        return calling.result()  # type: ignore[no-any-return]
+        return calling.result()
+
+
+def claim(
+    holder: str,
+    number: int = 1,
+    *,
+    kind: Kind = Kind.PICTURES,
+    total: int = 4,
+    held: int = 0,
+    used: dict[str, int] | None = None,
+    asked: int = 0,
+    of: str = "a",
+    few: int = 0,
+    ingresses: int = 1,
+) -> Claim:
+    """With so many requests of an owner."""
+    now = time.monotonic()
+    requests = tuple(Asked(holder, n, of, 1, now) for n in range(asked))
+    return Claim(kind, holder, number, 0, now, total, held, used or {}, requests, few, ingresses)
 
 
 @asynccontextmanager
 async def ingresses(shared: Restarted, count: int) -> AsyncIterator[list[Places]]:
-    places = [Places(TOTAL, Kind.PICTURES, shared, TIMING) for _ in range(count)]
+    places = [Places(TOTAL, Kind.PICTURES, shared, TIMING, wait_s=WAIT_S) for _ in range(count)]
     shared.alive = count
     keeping = [asyncio.create_task(each.keep()) for each in places]
     yield places
@@ -64,9 +90,9 @@ async def ingresses(shared: Restarted, count: int) -> AsyncIterator[list[Places]
     assert all(task.cancelled() for task in keeping)
 
 
-async def ask(places: Places) -> str:
+async def ask(places: Places, owner: str = "a") -> str:
     try:
-        await places.take()
+        await places.take(owner)
     except Overloaded:
         return "refused"
     return "admitted"
@@ -88,7 +114,7 @@ async def test_places_of_one_ingress_are_the_next_ones_when_they_are_released() 
     async with ingresses(shared, 2) as (first, second):
         await asyncio.gather(*(ask(first) for _ in range(TOTAL)))
         for _ in range(10):
-            first.release()
+            first.release("a")
         done = await asyncio.gather(*(ask(second) for _ in range(12)))
         assert Counter(done) == {"admitted": 10, "refused": 2}
 
@@ -106,31 +132,95 @@ async def test_the_death_of_the_counter_fails_no_request_and_loses_no_place() ->
         assert Counter(await asyncio.gather(*asked)) == {"refused": 24}
         for each in places:
             while each.used:
-                each.release()
+                each.release("a")
         assert Counter(await asyncio.gather(*(ask(places[0]) for _ in range(TOTAL + 1)))) == {
             "admitted": TOTAL,
             "refused": 1,
         }
 
 
+async def test_one_owner_with_requests_always_ready_keeps_nobody_out() -> None:
+    """It has every place of both ingresses and asks again for each that it gives back."""
+    shared = Restarted()
+    async with ingresses(shared, 2) as places:
+        gathered = await asyncio.gather(*(ask(each, "many") for each in places for _ in range(32)))
+        assert Counter(gathered) == {"admitted": TOTAL}
+        refusals = 0
+
+        async def greedy(at: Places) -> None:
+            nonlocal refusals
+            while True:
+                await asyncio.sleep(0.001)  # a picture is ready
+                at.release("many")
+                while await ask(at, "many") == "refused":
+                    refusals += 1
+                    await asyncio.sleep(0)
+
+        greedily = [asyncio.create_task(greedy(each)) for each in places for _ in range(32)]
+        for at in places:
+            async with asyncio.timeout(5):
+                assert await ask(at, "one") == "admitted"
+        assert refusals
+        for task in greedily:
+            task.cancel()
+        await asyncio.wait(greedily)
+
+
+async def test_what_is_given_back_at_one_ingress_goes_to_who_waits_at_the_other() -> None:
+    shared = Restarted()
+    async with ingresses(shared, 2) as (first, second):
+        await asyncio.gather(*(ask(first, "many") for _ in range(TOTAL)))
+        waiting = [asyncio.create_task(ask(second, "one")) for _ in range(3)]
+        await until(lambda: all(each.asked.waits for each in second._queue.values()))
+        assert await ask(first, "many") == await ask(second, "many") == "refused"
+        waiting[0].cancel()
+        await asyncio.wait(waiting[:1])
+        first.release("many", 2)
+        assert await ask(first, "many") == "refused"
+        assert await asyncio.gather(*waiting[1:]) == ["admitted"] * 2
+        assert second.used == 2
+        first.release("many")  # nobody waits any more
+        assert await ask(first, "many") == "admitted"
+
+
+async def test_who_waits_goes_on_waiting_when_the_counter_dies() -> None:
+    shared = Restarted()
+    async with ingresses(shared, 2) as (first, second):
+        await asyncio.gather(*(ask(first, "many") for _ in range(TOTAL)))
+        waiting = asyncio.create_task(ask(second, "one"))
+        await until(lambda: any(each.asked.waits for each in second._queue.values()))
+        shared.die()
+        first.release("many")
+        assert await waiting == "admitted"
+        assert await ask(first, "many") == "refused"
+
+
+async def test_what_one_that_died_had_waiting_is_in_nobodys_way() -> None:
+    counter = Shared(lease_s=0.05, recall_s=0.01, grace_s=0)
+    waits = await counter.claim(claim("dead", held=4, used={"x": 4}, asked=4, of="y"))
+    assert waits.short and not waits.granted
+    await asyncio.sleep(0.05)
+    answer = await counter.claim(claim("b", asked=4))
+    assert answer.granted == 4
+
+
 async def test_pictures_and_sessions_are_counted_apart() -> None:
     counter = Shared()
-    claim = Claim(Kind.PICTURES, "a", 1, 0, 4, 0, 0, 4, 4, 1)
-    assert await counter.claim(claim) == 4
-    sessions = Claim(Kind.SESSIONS, "b", 1, 0, 2, 0, 0, 2, 2, 1)
-    assert await counter.claim(sessions) == 2
+    for kind, total in ((Kind.PICTURES, 4), (Kind.SESSIONS, 2)):
+        answer = await counter.claim(claim("a", kind=kind, total=total, asked=1, few=8))
+        assert (answer.granted, answer.admitted) == (total, frozenset({0}))
 
 
-async def test_a_recall_wakes_who_listens_and_who_comes_to_listen() -> None:
+async def test_a_call_wakes_who_listens_and_who_comes_to_listen() -> None:
     counter = Shared(recall_s=60, grace_s=0)
-    listening = asyncio.create_task(counter.recalled(Kind.PICTURES, "b"))
-    await counter.claim(Claim(Kind.PICTURES, "b", 1, 0, 4, 4, 4, 0, 0, 2))
-    asking = asyncio.create_task(counter.claim(Claim(Kind.PICTURES, "a", 1, 0, 4, 0, 0, 1, 1, 2)))
+    listening = asyncio.create_task(counter.called(Kind.PICTURES, "b"))
+    await counter.claim(claim("b", held=4, ingresses=2))
+    asking = asyncio.create_task(counter.claim(claim("a", asked=1, ingresses=2)))
     await listening
-    await counter.recalled(Kind.PICTURES, "b")
-    await counter.claim(Claim(Kind.PICTURES, "b", 2, 0, 4, 3, 0, 0, 0, 2))
-    assert await asking == 1
-    listening = asyncio.create_task(counter.recalled(Kind.PICTURES, "b"))
+    await counter.called(Kind.PICTURES, "b")
+    await counter.claim(claim("b", 2, held=3, used={"b": 3}, ingresses=2))
+    assert (await asking).granted == 1
+    listening = asyncio.create_task(counter.called(Kind.PICTURES, "b"))
     done, _ = await asyncio.wait({listening}, timeout=0.05)
     assert not done
     listening.cancel()

@@ -9,8 +9,8 @@ from glimpse.errors import RateLimited
 from glimpse.key_limits import WINDOW_S, CountedHere, KeyCounts, Kind, Lease
 from glimpse.keys import Limits
 
-LIMITS = Limits(requests_per_minute=3, concurrent_requests=2, sessions=1)
-MANY = Limits(requests_per_minute=1000, concurrent_requests=2, sessions=1)
+LIMITS = Limits(requests_per_minute=3, concurrent_requests=2, sessions=1, pictures=9)
+MANY = Limits(requests_per_minute=1000, concurrent_requests=2, sessions=1, pictures=9)
 
 
 def request(id: object, key: str = "a") -> Lease:
@@ -74,6 +74,42 @@ def test_open_requests_and_sessions_are_bounded_apart_and_by_key() -> None:
     assert counts.enter(request(8), MANY, 0) is not None
 
 
+def pictures(id: object, count: int, key: str = "a") -> Lease:
+    return Lease(str(id), key, Kind.PICTURE, count)
+
+
+def test_pictures_are_bounded_by_their_number_apart_from_requests_and_by_key() -> None:
+    counts = KeyCounts(30)
+    assert counts.enter(pictures(1, 4), MANY, 0) is None
+    assert counts.enter(pictures(2, 4), MANY, 0) is None
+    refusal = counts.enter(pictures(3, 2), MANY, 0)
+    assert refusal is not None and "may have 9 pictures in progress" in refusal.message
+    assert counts.enter(pictures(4, 1), MANY, 0) is None
+    assert counts.enter(pictures(5, 1), MANY, 0) is not None
+    assert counts.enter(pictures(6, 9, "b"), MANY, 0) is None
+    assert [counts.enter(request(n), MANY, 0) for n in (7, 8)] == [None, None]
+    counts.settle([], [pictures(2, 4)], 0)
+    assert counts.enter(pictures(9, 4), MANY, 0) is None
+    assert counts.enter(pictures(10, 1), MANY, 0) is not None
+
+
+def test_pictures_lapse_and_are_learnt_again_with_their_number() -> None:
+    counts = KeyCounts(30)
+    counts.settle([pictures(1, 4), pictures(2, 4)], [], 0)
+    assert counts.enter(pictures(3, 2), MANY, 29) is not None
+    counts.settle([pictures(2, 4)], [], 29)
+    assert counts.enter(pictures(3, 5), MANY, 30) is None
+    assert counts.enter(pictures(4, 1), MANY, 30) is not None
+
+
+def test_pictures_do_not_count_in_the_minute() -> None:
+    counts = KeyCounts(30)
+    for n in range(9):
+        assert counts.enter(pictures(n, 1), LIMITS, 0) is None
+    assert [ask(counts, n, 0) for n in range(3)] == [None] * 3
+    assert ask(counts, 3, 0) is not None
+
+
 def test_a_lease_that_nobody_renews_lapses_and_one_that_is_renewed_does_not() -> None:
     counts = KeyCounts(30)
     assert [counts.enter(request(n), MANY, 0) for n in (1, 2)] == [None, None]
@@ -104,4 +140,5 @@ async def test_counted_here_it_goes_by_the_clock() -> None:
 def test_a_refusal_and_a_lease_survive_their_way_between_processes() -> None:
     refusal = pickle.loads(pickle.dumps(RateLimited("Later.", 17)))
     assert (refusal.message, refusal.retry_after_s) == ("Later.", 17)
-    assert pickle.loads(pickle.dumps(session(1))) == session(1)
+    for lease in (session(1), pictures(2, 4)):
+        assert pickle.loads(pickle.dumps(lease)) == lease

@@ -6,7 +6,7 @@ import pytest
 
 from glimpse.keys import Key, KeyRing, Limits, digest_of, new_key
 
-LIMITS = Limits(requests_per_minute=10, concurrent_requests=2, sessions=1)
+LIMITS = Limits(requests_per_minute=10, concurrent_requests=2, sessions=1, pictures=24)
 
 
 def ring(*keys: str) -> KeyRing:

@@ -41,7 +41,7 @@ def test_no_replica_is_stopped_before_its_last_generation_may_end(path: Path) ->
         patience = bound._deployment_config.graceful_shutdown_timeout_s
         if configured is not None and configured.graceful_shutdown_timeout_s is not None:
             patience = configured.graceful_shutdown_timeout_s
-        waits = settings.recovery.stage_wait_s + Timing().patience_s
+        waits = settings.recovery.stage_wait_s + Timing().patience_s + settings.ingress.place_wait_s
         assert patience > waits + settings.ingress.deadline_s + 10, bound.name
 
 

@@ -53,13 +53,16 @@ class Server:
         access: AccessOptions = ANYBODY,
         max_body_bytes: int = 1000,
         stage_wait_s: float = 5,
+        place_wait_s: float = 0,
+        max_sessions: int = 2,
+        meter: FakeMeter | None = None,
     ) -> None:
         self.stages = FakeStages()
         self.service = Service(
-            self.stages.flow(deadline_s=deadline_s, rough=rough, failover=failover),
+            self.stages.flow(deadline_s=deadline_s, rough=rough, failover=failover, meter=meter),
             OFFER,
-            pictures=Places(max_pictures, Kind.PICTURES),
-            sessions=Places(2, Kind.SESSIONS),
+            pictures=Places(max_pictures, Kind.PICTURES, wait_s=place_wait_s),
+            sessions=Places(max_sessions, Kind.SESSIONS, wait_s=place_wait_s),
             event_log_capacity=100,
             stage_wait_s=stage_wait_s,
         )
@@ -84,16 +87,23 @@ class Server:
             async with asyncio.timeout(5):
                 return await client.request(method, path, **options)
 
-    def open(self, path: str, fields: object = INPUT) -> "Exchange":
-        """A POST whose answer can be watched, and whose client can leave."""
-        return Exchange(self.app, path, json.dumps(fields).encode())
+    def open(self, path: str, fields: object = INPUT, port: int = 1) -> "Exchange":
+        """A POST whose answer can be watched, and whose client can leave. Each port of a client is
+        an owner."""
+        return Exchange(self.app, path, json.dumps(fields).encode(), port=port)
 
 
 class Exchange:
     """One POST: what the app has sent so far, and the client's end."""
 
     def __init__(
-        self, app: FastAPI, path: str, *chunks: bytes, headers: Any = JSON, whole: bool = True
+        self,
+        app: FastAPI,
+        path: str,
+        *chunks: bytes,
+        headers: Any = JSON,
+        whole: bool = True,
+        port: int = 1,
     ) -> None:
         self.sent: list[Message] = []
         self.chunks = list(chunks)  # of the body, that the app has not read
@@ -110,7 +120,7 @@ class Exchange:
             "root_path": "",
             "query_string": b"",
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
+            "client": ("127.0.0.1", port),
             "server": ("test", 80),
         }
         self.task = asyncio.create_task(app(scope, self._receive, self._send))

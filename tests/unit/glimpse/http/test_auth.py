@@ -23,7 +23,7 @@ from tests.unit.glimpse.http.websocket import Socket, opens
 
 KEY, OTHER = "glimpse_of-a-test", "glimpse_of-another"
 SECRET = b"a secret of forty-eight bytes, or a few more than that"
-ROOMY = Limits(requests_per_minute=100, concurrent_requests=10, sessions=2)
+ROOMY = Limits(requests_per_minute=100, concurrent_requests=10, sessions=2, pictures=24)
 AUTHORIZED = {"authorization": f"Key {KEY}"}
 
 
@@ -290,7 +290,9 @@ async def test_the_right_claims_do_open() -> None:
 
 
 async def test_a_key_that_asks_too_often_is_told_when_to_come_back() -> None:
-    guarded = Guarded(Limits(requests_per_minute=2, concurrent_requests=10, sessions=10))
+    guarded = Guarded(
+        Limits(requests_per_minute=2, concurrent_requests=10, sessions=10, pictures=24)
+    )
     answers = [await guarded.ask("POST", "/", json=INPUT, headers=AUTHORIZED) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[2].json()["error_type"] == "rate_limited"
@@ -301,14 +303,16 @@ async def test_a_key_that_asks_too_often_is_told_when_to_come_back() -> None:
 
 
 async def test_asking_how_things_are_counts_for_nothing() -> None:
-    guarded = Guarded(Limits(requests_per_minute=1, concurrent_requests=1, sessions=1))
+    guarded = Guarded(Limits(requests_per_minute=1, concurrent_requests=1, sessions=1, pictures=24))
     for _ in range(5):
         assert (await guarded.ask("GET", "/nothing", headers=AUTHORIZED)).status_code == 404
     assert (await guarded.ask("POST", "/", json=INPUT, headers=AUTHORIZED)).status_code == 200
 
 
 async def test_open_streams_are_bounded_and_one_that_is_left_makes_room() -> None:
-    guarded = Guarded(Limits(requests_per_minute=100, concurrent_requests=1, sessions=1))
+    guarded = Guarded(
+        Limits(requests_per_minute=100, concurrent_requests=1, sessions=1, pictures=24)
+    )
     go_on = guarded.server.stages.denoiser.hold(2)
     headers = {"content-type": "application/json", **AUTHORIZED}
     first = Exchange(guarded.server.app, "/stream", json.dumps(INPUT).encode(), headers=headers)
@@ -343,7 +347,9 @@ async def test_a_session_holds_its_lease_for_as_long_as_it_lasts() -> None:
 
 
 async def test_a_door_that_fails_gives_its_lease_back() -> None:
-    guarded = Guarded(Limits(requests_per_minute=100, concurrent_requests=1, sessions=1))
+    guarded = Guarded(
+        Limits(requests_per_minute=100, concurrent_requests=1, sessions=1, pictures=24)
+    )
 
     async def broken(websocket: WebSocket) -> None:
         raise RuntimeError("broken")

@@ -278,6 +278,24 @@ async def test_a_client_that_leaves_stops_its_work_before_the_next_step(path: st
     assert server.stages.at_work == 0
 
 
+@pytest.mark.parametrize("path", ["/", "/stream", "/v1/images/generations"])
+async def test_a_client_that_leaves_while_it_waits_for_a_place_leaves_the_queue(path: str) -> None:
+    server = Server(max_pictures=1, place_wait_s=60)
+    server.stages.denoiser.hold(2)
+    first = server.open("/stream")
+    await until(lambda: server.stages.denoiser.steps_run == 1)
+    fields = {"prompt": "a lighthouse"}
+    leaving, other = server.open(path, fields, port=2), server.open(path, fields, port=3)
+    await until(lambda: len(server.service._pictures._queue) == 2)
+    assert leaving.sent == []
+    leaving.leave()
+    await leaving.ended()
+    assert len(server.service._pictures._queue) == 1
+    server.stages.denoiser.hold(2).set()
+    first.leave()
+    assert (await other.ended()).status == 200
+
+
 @pytest.mark.parametrize("path", ["/", "/stream"])
 async def test_a_server_that_cancels_the_request_stops_the_work_and_frees_the_place(
     path: str,

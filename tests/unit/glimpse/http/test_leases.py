@@ -11,7 +11,7 @@ from glimpse.key_limits import Kind, Lease
 from glimpse.keys import Key, Limits
 from tests.fakes import until
 
-KEY = Key("web", "0" * 64, Limits(100, 2, 2))
+KEY = Key("web", "0" * 64, Limits(100, 2, 2, 24))
 
 
 class Counting:

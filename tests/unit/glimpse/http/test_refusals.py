@@ -7,6 +7,7 @@ import pytest
 
 from glimpse.errors import StageFailed
 from glimpse.http.access import AccessOptions, KeysDue
+from glimpse.http.caller import NOBODY, Caller
 from glimpse.http.realtime import RealtimeOptions
 from glimpse.key_limits import CountedHere
 from glimpse.keys import Key, KeyRing, Limits, digest_of
@@ -21,7 +22,10 @@ PROXY = "/api/fal/proxy"
 
 def guarded(**limits: int) -> Server:
     """Only those with the key `k` come in."""
-    few = Limits(**{"requests_per_minute": 100, "concurrent_requests": 10, "sessions": 2} | limits)
+    few = Limits(
+        **{"requests_per_minute": 100, "concurrent_requests": 10, "sessions": 2, "pictures": 9}
+        | limits
+    )
     ring = KeyRing((Key("web", digest_of("k"), few),), b"a secret that is long enough for a token")
     due = KeysDue(lambda: ring, CountedHere(30), renew_s=1, patience_s=1)
     return Server(access=AccessOptions(("*",), ("*",), due))
@@ -247,7 +251,7 @@ async def test_a_picture_of_a_session_that_fails_was_not_refused_nor_was_an_idle
 async def test_a_session_that_fails_in_a_way_nobody_foresaw() -> None:
     one = Server()
 
-    def session() -> Any:
+    def session(caller: Caller = NOBODY) -> Any:
         raise RuntimeError
 
     one.service.session = session  # type: ignore[method-assign]

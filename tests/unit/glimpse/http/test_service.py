@@ -10,8 +10,9 @@ import pytest
 from glimpse.errors import NotReady, Overloaded, StageLost
 from glimpse.event_log import Final
 from glimpse.http import service as module
+from glimpse.http.caller import Caller
 from glimpse.ports import Priority, StepEvent
-from tests.fakes import looked_at, make_request, until
+from tests.fakes import FakeMeter, looked_at, make_request, until
 from tests.unit.glimpse.http.asgi import Server
 from tests.wire.sent import ORANGE
 
@@ -56,6 +57,66 @@ async def test_no_more_generations_are_admitted_than_there_are_places() -> None:
         async with server.service.generation(REQUEST, Priority.INTERACTIVE):
             pass
     assert server.stages.at_work == 0
+
+
+def caller(owner: str) -> Caller:
+    return Caller(None, owner)
+
+
+async def made(server: Server, owner: str, **changes: Any) -> Final:
+    """The end of a generation."""
+    request = make_request(**changes)
+    async with server.service.generation(
+        request, Priority.INTERACTIVE, caller=caller(owner)
+    ) as log:
+        events = [event async for _, event in log.read()]
+    assert isinstance(events[-1], Final)
+    return events[-1]
+
+
+async def test_one_owner_with_requests_always_ready_keeps_nobody_out() -> None:
+    """The first picture of another owner begins when the next one is ready, whatever the first
+    owner asks for meanwhile."""
+    server = Server(max_pictures=8, place_wait_s=60)
+    codec, denoiser = server.stages.image_codec, server.stages.denoiser
+    ready = [codec.hold(seed) for seed in range(8)]
+    refused: list[int] = []
+
+    async def greedy(seed: int) -> None:
+        while True:
+            try:
+                await made(server, "many", seed=seed)
+            except Overloaded:
+                refused.append(seed)
+            await asyncio.sleep(0)
+
+    greedily = [asyncio.create_task(greedy(seed)) for seed in range(8)]
+    await until(lambda: codec.open == 8)
+    one = asyncio.create_task(made(server, "one", seed=99))
+    await until(lambda: len(server.service._pictures._queue) == 1)
+    ready[0].set()
+    assert (await one).pictures[0].data == b"picture 99"
+    assert [options.owner for options in denoiser.options[:9]] == ["many"] * 8 + ["one"]
+    assert refused and set(refused) == {0}
+    assert codec.open >= 7  # nobody else was ready
+    for task in greedily:
+        task.cancel()
+    await asyncio.wait(greedily)
+
+
+async def test_how_long_a_place_was_waited_for_is_counted_where_there_was_one_in_the_end() -> None:
+    meter = FakeMeter()
+    server = Server(max_pictures=1, place_wait_s=0.02, meter=meter)
+    go_on = server.stages.denoiser.hold(1)
+    first = asyncio.create_task(made(server, "a"))
+    await until(lambda: server.stages.denoiser.open == 1)
+    with pytest.raises(Overloaded):
+        await made(server, "b")
+    async with server.service.session(caller("a")):
+        pass
+    go_on.set()
+    await first
+    assert len(meter.of("placed")) == 2 and all(0 <= waited < 5 for waited in meter.of("placed"))
 
 
 async def test_every_picture_takes_a_place() -> None:

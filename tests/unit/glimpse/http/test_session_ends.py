@@ -22,6 +22,45 @@ async def test_there_are_only_so_many_sessions() -> None:
         assert (await again.receive())["type"] == "final"
 
 
+def come(one: Server, port: int) -> Socket:
+    return Socket(one.app, "/realtime", port=port)
+
+
+async def test_a_session_waits_for_the_next_place_and_makes_what_was_asked_meanwhile() -> None:
+    one = Server(max_sessions=2, place_wait_s=60)
+    async with come(one, 1) as first, come(one, 1):
+        async with come(one, 1) as refused:  # with both places its owner has its share
+            assert (await refused.receive())["error"] == "OVERLOADED"
+        async with come(one, 2) as waiting:
+            waiting.send({"prompt": "p", "seed": 5})
+            await until(lambda: waiting.taken)
+            assert one.stages.denoiser.jobs == []
+            first.leave()
+            assert await picture_of(waiting) == "preview 5"
+            async with come(one, 1) as refused:
+                assert (await refused.receive())["error"] == "OVERLOADED"
+
+
+async def test_a_session_that_leaves_while_it_waits_leaves_the_queue() -> None:
+    one = Server(max_sessions=1, place_wait_s=60)
+    async with come(one, 1) as first:
+        async with come(one, 2) as leaving:
+            leaving.send({"prompt": "p"})
+            await until(lambda: len(one.service._sessions._queue) == 1)
+        assert not one.service._sessions._queue
+        first.leave()
+        async with come(one, 3) as next_one:
+            next_one.send({"prompt": "p", "seed": 5})
+            assert await picture_of(next_one) == "preview 5"
+
+
+async def test_a_session_that_waits_in_vain_is_told_so() -> None:
+    one = Server(max_sessions=1, place_wait_s=0.01)
+    async with come(one, 1), come(one, 2) as waiting:
+        assert (await waiting.receive())["error"] == "OVERLOADED"
+        assert (await waiting.closed())[0] == 1013
+
+
 async def test_an_idle_session_ends_quietly() -> None:
     async with realtime(server(idle_timeout_s=0.01)) as socket:
         told = await socket.receive()

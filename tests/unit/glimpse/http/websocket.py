@@ -25,6 +25,7 @@ class Socket:
         query: str = "",
         headers: Mapping[str, str] | Sequence[tuple[str, str]] = NAMED,
         *,
+        port: int = 1,
         says_why: bool = False,
     ) -> None:
         """`says_why`: the server can answer in place of a WebSocket, as uvicorn does."""
@@ -44,7 +45,7 @@ class Socket:
             "query_string": query.encode(),
             "root_path": "",
             "headers": [(name.encode(), value.encode()) for name, value in pairs],
-            "client": ("127.0.0.1", 1),
+            "client": ("127.0.0.1", port),
             "server": ("127.0.0.1", 80),
             "subprotocols": [],
             **({"extensions": {"websocket.http.response": {}}} if says_why else {}),
