@@ -22,6 +22,7 @@ help:  ## list the targets
 # A Ray of its own, even where another runs or RAY_ADDRESS names one.
 serve: $(INSTALLED)  ## start the server of CONFIG (serve_config.yaml) on this machine
 	$(BIN)/python -m config.check $(CONFIG)
+	$(BIN)/python -m config.ray_token
 	env RAY_USAGE_STATS_ENABLED=0 $$(grep -h '^[^#]' $(ENV)) $(BIN)/serve run --address local $(CONFIG)
 
 # Its own authority: clients are told to trust it, with SSL_CERT_FILE or curl's --cacert.

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -347,6 +348,11 @@ Origin = Annotated[
 ]
 
 
+def _off(value: object) -> object:
+    """YAML 1.1 reads the word `off` as false."""
+    return "off" if value is False else value
+
+
 class AccessSettings(Settings):
     """Who may use the server. It alone decides whether a key is due, never where a client is:
     behind a proxy everybody is next door."""
@@ -358,6 +364,12 @@ class AccessSettings(Settings):
     )
     allow_anonymous: bool = Field(
         False, description="Without keys, listen on more than loopback all the same."
+    )
+    ray_token: Annotated[Literal["required", "off"] | None, BeforeValidator(_off)] = Field(
+        None,
+        description="required: do not start where Ray's own ports ask for no token, because "
+        "whoever reaches them can run code. off: start all the same. Left out: required where "
+        "keys are due or http_options.host is not a loopback address.",
     )
     allowed_hosts: tuple[Host, ...] | None = Field(
         None,

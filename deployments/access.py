@@ -5,9 +5,11 @@ from pathlib import Path
 
 # Not public, but nothing that is public says where Serve listens, and a config's own word for it is
 # not there when Serve was started without one.
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.serve.context import _get_global_client, _get_internal_replica_context
 
-from config.exposure import exposure
+from config import ray_token
+from config.exposure import NO_TOKEN, exposure, token_due
 from config.keys import KeysError, keys_path, read_keys
 from config.settings import AccessSettings
 from glimpse.errors import AccessUnavailable
@@ -20,12 +22,30 @@ logger = logging.getLogger("glimpse.ingress")
 
 def refuse_exposure(settings: AccessSettings) -> None:
     """Raises `ValueError`, so that the application does not start, where everybody could reach a
-    server without keys. However it was deployed: Serve is asked where it listens."""
+    server without keys, or Ray itself without a token. However it was deployed: Serve is asked
+    where it listens."""
     if _get_internal_replica_context() is None:
         return  # not deployed, so nothing listens
-    problem = exposure(_get_global_client().http_config.host, settings)
+    host = _get_global_client().http_config.host
+    problem = exposure(host, settings)
     if problem:
         raise ValueError(problem)
+    # A replica has its mode from its node, and a node without the token cannot join a cluster that
+    # asks for it.
+    if is_token_auth_enabled():
+        _keep_token_from_others()
+    elif token_due(host, settings):
+        raise ValueError(NO_TOKEN)
+
+
+def _keep_token_from_others() -> None:
+    """Ray makes its file readable for every user of the machine."""
+    path = ray_token.default_file()
+    try:
+        if ray_token.keep_from_others():
+            logger.warning("%s could be read by other users; now its owner alone can", path)
+    except OSError as error:
+        logger.warning("%s may be readable by other users: %s", path, error.strerror)
 
 
 def access_options(settings: AccessSettings, limits: KeyLimits) -> AccessOptions:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -27,8 +28,8 @@ from config.settings import ROOT
 from tests.integration import driver
 from tests.variables import variables
 
-# Loopback only; and a token file of the user would turn it on, in some processes and not in others.
-os.environ["RAY_AUTH_MODE"] = "disabled"
+# As config/serve.env has it, for this process and all that it starts. The token is not the user's.
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 BIN = Path(sys.executable).parent
 READY_WITHIN_S = 240.0
@@ -51,12 +52,16 @@ class Application:
         env: dict[str, str] | None = None,
         host: str = "127.0.0.1",
         tuned: bool = True,
+        dashboard: bool = False,
     ) -> None:
-        """`env` comes on top of config/serve.env; with `tuned` False, in its place."""
+        """`env` comes on top of config/serve.env; with `tuned` False, in its place. With
+        `dashboard` there is one, and `serve deploy` gives it the config, as on a cluster."""
         self._folder = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
         self._ports = free_ports(8)
         address = f"127.0.0.1:{self._ports[0]}"
         self._num_gpus = num_gpus
+        self.address = address
+        self.dashboard = f"http://127.0.0.1:{self._ports[7]}" if dashboard else None
         deployments = {one["name"] for one in config["applications"][0]["deployments"]}
         self._denoiser = "Denoiser" if "Denoiser" in deployments else "Fused"
         self._driver = ProcessPoolExecutor(
@@ -85,7 +90,10 @@ class Application:
     def __enter__(self) -> "Application":
         try:
             self._start_ray()
-            self._start(BIN / "serve", "run", str(self._config))
+            if self.dashboard is None:
+                self._start(BIN / "serve", "run", str(self._config))
+            else:
+                self._deploy()
             self._wait_until_ready()
         except BaseException:
             self._stop()
@@ -167,13 +175,38 @@ class Application:
             BIN / "ray",
             *("start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}"),
             *("--num-cpus=8", f"--num-gpus={self._num_gpus}", f"--temp-dir={self._folder}"),
-            *("--include-dashboard=false", f"--dashboard-port={dashboard}"),
+            f"--include-dashboard={'false' if self.dashboard is None else 'true'}",
+            f"--dashboard-port={dashboard}",
             *(f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"),
             *(f"--dashboard-agent-grpc-port={agent_grpc}", f"--metrics-export-port={metrics}"),
             *(f"--runtime-env-agent-port={runtime_env}", "--object-store-memory=200000000"),
             *("--min-worker-port=0", "--max-worker-port=0"),
         )
         eventually(lambda: _listens(gcs))
+        if self.dashboard is not None:
+            eventually(lambda: _listens(dashboard))
+
+    def _deploy(self) -> None:
+        """Again, where a dashboard that has just started drops the connection."""
+
+        def deployed() -> bool:
+            command = [
+                str(BIN / "serve"),
+                "deploy",
+                "--address",
+                str(self.dashboard),
+                str(self._config),
+            ]
+            with self.log.open("ab") as log:
+                done = subprocess.run(
+                    command, cwd=ROOT, env=self._env, stdout=log, stderr=subprocess.STDOUT
+                )
+            return done.returncode == 0
+
+        try:
+            eventually(deployed)
+        except TimeoutError:
+            raise RuntimeError(f"it cannot be deployed:\n{self.logs()[-4000:]}") from None
 
     def _start(self, program: Path, *arguments: str) -> None:
         with self.log.open("ab") as log:

@@ -193,13 +193,21 @@ def test_what_an_ingress_had_open_when_it_died_is_forgotten(
     eventually(lambda: application.replicas("Ingress") == 2)
 
 
-@pytest.mark.parametrize("access", [{}, {"keys_file": "/nowhere/keys.json"}])
-def test_an_application_that_everybody_could_use_does_not_start(access: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("access", "mode", "said"),
+    [
+        ({}, "token", "no key is due"),
+        ({"keys_file": "/nowhere/keys.json"}, "token", "No such file"),
+        ({"keys_file": "/nowhere/keys.json"}, "disabled", "Ray's own ports ask for no token"),
+    ],
+)
+def test_an_application_that_everybody_could_use_does_not_start(
+    access: dict[str, str], mode: str, said: str
+) -> None:
     """`serve run` by itself, without our check of the config. Its host is loopback in truth, but
     not to anybody who has not looked it up."""
     config = yaml.safe_load((ROOT / "config/profiles/fused.yaml").read_text())
     config["applications"][0]["args"]["access"] = access
-    said = "no key is due" if not access else "No such file"
     with pytest.raises(RuntimeError, match=said):
-        with Application(config, host="127.1"):
+        with Application(config, host="127.1", env={"RAY_AUTH_MODE": mode}):
             pass

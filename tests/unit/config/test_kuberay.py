@@ -170,9 +170,13 @@ def test_every_version_is_that_of_the_lock_and_the_project(cluster: Any) -> None
     assert f"FROM rayproject/ray:{locked('ray')}-py311-gpu\n" in DOCKERFILE
 
 
-def test_the_image_has_all_that_the_application_is_made_of() -> None:
-    env = dict(re.findall(r"^(?:ENV|   ) (RAY_SERVE_\w+)=(\S+)", DOCKERFILE, re.M))
-    assert env == variables(ROOT / "config/serve.env")
+def test_the_image_has_all_that_the_application_is_made_of(cluster: Any) -> None:
+    env = dict(re.findall(r"^(?:ENV|   ) (RAY_(?:SERVE|AUTH)_\w+)=(\S+)", DOCKERFILE, re.M))
+    assert env | {"RAY_AUTH_MODE": "token"} == variables(ROOT / "config/serve.env")
+    # KubeRay sets both the mode and the token. With the mode alone Ray would not start.
+    assert "RAY_AUTH_MODE" not in env
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert "RAY_AUTH" not in MANIFEST.read_text()
     copied = re.findall(r"^COPY --chown=\S+ (.+) \S+$", DOCKERFILE, re.M)
     sources = {source for line in copied for source in line.split()}
     code = "".join(path.read_text() for path in ROOT.glob("deployments/*.py"))
