@@ -122,13 +122,14 @@ class UnsupportedMediaType(GlimpseError):
 class UnsupportedEncoding(UnsupportedMediaType):
     """The body is compressed, or encoded otherwise."""
 
+    code = "unsupported_encoding"
+
 
 class UnsupportedTransfer(GlimpseError):
     """The body is sent in another way than whole or in chunks."""
 
     code = "unsupported_transfer"
     status = 501
-    fault = "client"
 
 
 class WrongHost(GlimpseError):
