@@ -60,7 +60,8 @@ class Plan(Generic[Key]):
 
 
 Turn: TypeAlias = tuple[int, bool]
-"""The tick of the last step, True; before the first step the tick of the arrival, False."""
+"""The tick of the last step, False; before the first step the last tick before the arrival, True,
+so that a newcomer is behind those who were stepped in that tick."""
 
 
 @dataclass(slots=True, eq=False)
@@ -127,7 +128,7 @@ class Batcher(Generic[Key]):
         self._jobs[entry.key] = entry
         if entry.alone:
             self._alone[entry.key] = None
-        arrival = self._ticks, False
+        arrival = self._ticks, True
         share = self._shares[entry.priority].setdefault(entry.owner, _Share(arrival))
         share.jobs[entry.key] = entry
         share.groups.setdefault(entry.group, arrival)
@@ -226,7 +227,7 @@ class Batcher(Generic[Key]):
         for priority, owner in plan.owners:  # of jobs that were cancelled in mid-tick, too
             share = self._shares[priority].get(owner)
             if share is not None:
-                share.turn = self._ticks, True
+                share.turn = self._ticks, False
                 if plan.group in share.groups:
                     share.groups[plan.group] = share.turn
         for priority in Priority:
