@@ -12,6 +12,7 @@ INSTALLED := .venv/.installed
 TORCH = $(shell grep '^torch==' requirements.lock)
 JAVASCRIPT := tests/clients/javascript
 NODE_MODULES := $(JAVASCRIPT)/node_modules/.package-lock.json
+PYTHON_CLIENTS := tests/clients/python
 
 .DEFAULT_GOAL := help
 .PHONY: help serve tls-dev test check train bench bench-realtime clean lock
@@ -34,8 +35,8 @@ tls-dev:  ## make a certificate for localhost, for config/profiles/tls.yaml
 	  -keyout $(TLS)/key.pem -out $(TLS)/cert.pem
 
 # Those that start Ray go one after another: each has the machine to itself.
-# Without npm the tests of fal's JavaScript client are skipped, unless CI is true.
-test: $(INSTALLED) $(if $(shell command -v npm),$(NODE_MODULES))  ## run the tests
+# Without npm the tests of JavaScript clients are skipped, unless CI is true.
+test: $(INSTALLED) $(PYTHON_CLIENTS)/.venv/.installed $(if $(shell command -v npm),$(NODE_MODULES))  ## run the tests
 	$(BIN)/pytest --numprocesses 2 tests/unit
 	$(BIN)/pytest tests/integration tests/clients
 
@@ -56,7 +57,7 @@ bench-realtime: $(INSTALLED)  ## measure realtime sessions, and rewrite their pa
 	$(BIN)/python -m benchmarks realtime
 
 clean:  ## remove .venv, caches and build leftovers; never .train
-	rm -rf .venv benchmarks/.venvs $(JAVASCRIPT)/node_modules .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv benchmarks/.venvs $(JAVASCRIPT)/node_modules $(PYTHON_CLIENTS)/.venv .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.train/*' -prune -exec rm -rf {} +
 
 # From a fresh environment, so that nothing lingers. torch keeps the version that the lock has: change
@@ -85,4 +86,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 $(NODE_MODULES): $(JAVASCRIPT)/package.json $(JAVASCRIPT)/package-lock.json
 	cd $(JAVASCRIPT) && npm ci
+	touch $@
+
+# They pin older versions of what the lock has, so those come first here. All else is that of .venv.
+$(PYTHON_CLIENTS)/.venv/.installed: $(PYTHON_CLIENTS)/requirements.txt | $(INSTALLED)
+	rm -rf $(@D)
+	$(BIN)/python -m venv --without-pip $(@D)
+	$(BIN)/pip --python $(@D)/bin/python install --quiet --no-deps --requirement $<
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > $$(echo $(@D)/lib/python*/site-packages)/shared.pth
 	touch $@

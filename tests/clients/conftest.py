@@ -1,12 +1,13 @@
-"""fal's clients, pointed at the application of a test."""
+"""Clients, pointed at the application of a test."""
 
+import base64
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import fal_client
 import pytest
@@ -15,6 +16,8 @@ from tests.integration.application import Application
 
 JAVASCRIPT = Path(__file__).parent / "javascript"
 MODULES = JAVASCRIPT / "node_modules"
+PYTHON = Path(__file__).parent / "python"
+CLIENT_PYTHON = PYTHON / ".venv" / "bin" / "python"
 
 Call = Callable[..., Any]
 
@@ -56,25 +59,42 @@ def node_modules() -> Path:
     """
     if shutil.which("node") is not None and MODULES.exists():
         return MODULES
-    reason = "needs Node, and the packages that `make test` installs with npm"
+    missing("needs Node, and the packages that `make test` installs with npm")
+
+
+@pytest.fixture(scope="session")
+def client_python() -> Path:
+    """Python with litellm and langchain, as `python/requirements.txt` has them; likewise."""
+    if CLIENT_PYTHON.exists():
+        return CLIENT_PYTHON
+    missing("needs the packages that `make test` installs in tests/clients/python/.venv")
+
+
+def missing(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 @pytest.fixture
-def call(application: Application, key: str, node_modules: Path) -> Call:
-    """What a call of fal's JavaScript client gave: `call(way, name)`, see `javascript/fal.mjs`."""
+def run_client(application: Application, key: str) -> Call:
+    """What a client's program printed, from JSON: `run_client(*command, **environment)`. Bytes get
+    there as base64."""
 
-    def call(way: str, name: str, **env: str) -> Any:
+    def run_client(*command: str | Path, **env: str | bytes) -> Any:
+        here = {"GLIMPSE_URL": application.url, "FAL_KEY": key, "OPENAI_API_KEY": key}
+        for name, value in env.items():
+            here[name] = value if isinstance(value, str) else base64.b64encode(value).decode()
         done = subprocess.run(
-            ["node", JAVASCRIPT / "fal.mjs", way, name],
-            env={**os.environ, "GLIMPSE_URL": application.url, "FAL_KEY": key, **env},
-            capture_output=True,
-            text=True,
-            timeout=120,
+            command, env={**os.environ, **here}, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    return call
+    return run_client
+
+
+@pytest.fixture
+def call(run_client: Call, node_modules: Path) -> Call:
+    """What a call of fal's JavaScript client gave: `call(way, name)`, see `javascript/fal.mjs`."""
+    return lambda way, name, **env: run_client("node", JAVASCRIPT / "fal.mjs", way, name, **env)

@@ -37,6 +37,44 @@ def off(image: dict[str, Any], other: dict[str, Any]) -> int:
 
 
 def png(colour: tuple[int, int, int], side: int = 128) -> bytes:
+    return encoded(Image.new("RGB", (side, side), colour))
+
+
+def white_left_half() -> bytes:
+    """A mask of fal's: white is painted anew."""
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (0, 0, 64, 128))
+    return encoded(mask)
+
+
+def clear_left_half() -> bytes:
+    """A mask of OpenAI's: what is transparent is painted anew."""
+    mask = Image.new("RGBA", (128, 128), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 64, 128))
+    return encoded(mask)
+
+
+def encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def in_base64(text: str) -> Image.Image:
+    image = Image.open(io.BytesIO(base64.b64decode(text, validate=True)))
+    image.load()
+    return image
+
+
+def warmth(image: Image.Image) -> float:
+    """By how much there is more red than blue in it, of 255."""
+    red, _, blue = np.asarray(image.convert("RGB"), np.float64).mean((0, 1))
+    return float(red - blue)
+
+
+def check_right_half_is_kept(image: Image.Image, colour: tuple[int, int, int]) -> None:
+    """That a picture of one colour was painted anew to the left of its middle alone."""
+    made = np.asarray(image.convert("RGB"), np.int16)
+    away = np.abs(made - np.array(colour, np.int16)).mean((0, 2))
+    assert away[:56].mean() > 3 * away[72:].mean()
+    assert away[72:].mean() < 15  # it went through the autoencoder

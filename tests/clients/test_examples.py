@@ -45,17 +45,52 @@ def test_fals_python_client_over_plain_http(application: Application, tmp_path: 
 def test_fals_javascript_client(
     application: Application, tmp_path: Path, node_modules: Path
 ) -> None:
-    (tmp_path / "node_modules").symlink_to(node_modules)
-    shutil.copy(EXAMPLES / "fal_javascript.mjs", tmp_path)  # Node looks for packages beside it
-    check_fal(run(application, tmp_path, "node", "fal_javascript.mjs"))
+    check_fal(run_node(application, tmp_path, node_modules, "fal_javascript.mjs"))
+
+
+def check_openai(lines: list[str], folder: Path) -> None:
+    assert lines == ["image_generation.partial_image"] * 3 + ["image_generation.completed"]
+    check_pictures(folder, "PNG", (128, 128), "windmill.png", "windmill-night.png")
+
+
+def check_pictures(folder: Path, kind: str, size: tuple[int, int], *names: str) -> None:
+    for name in names:
+        with Image.open(folder / name) as picture:
+            assert (picture.format, picture.size) == (kind, size)
 
 
 def test_openais_python_client(application: Application, tmp_path: Path) -> None:
-    lines = run(application, tmp_path, sys.executable, EXAMPLES / "openai_images.py")
-    assert lines == ["image_generation.partial_image"] * 3 + ["image_generation.completed"]
-    for name in ("windmill.png", "windmill-night.png"):
-        with Image.open(tmp_path / name) as picture:
-            assert picture.size == (128, 128)
+    check_openai(
+        run(application, tmp_path, sys.executable, EXAMPLES / "openai_images.py"), tmp_path
+    )
+
+
+def run_node(application: Application, folder: Path, node_modules: Path, name: str) -> list[str]:
+    (folder / "node_modules").symlink_to(node_modules)
+    shutil.copy(EXAMPLES / name, folder)  # Node looks for packages beside it
+    return run(application, folder, "node", name)
+
+
+def test_openais_javascript_client(
+    application: Application, tmp_path: Path, node_modules: Path
+) -> None:
+    lines = run_node(application, tmp_path, node_modules, "openai_javascript.mjs")
+    check_openai(lines, tmp_path)
+
+
+def test_the_ai_sdk(application: Application, tmp_path: Path, node_modules: Path) -> None:
+    lines = run_node(application, tmp_path, node_modules, "ai_sdk.mjs")
+    assert lines == ["windmill.jpg image/jpeg", "windmill-night.jpg image/jpeg"]
+    check_pictures(tmp_path, "JPEG", (168, 96), "windmill.jpg", "windmill-night.jpg")
+
+
+def test_litellm(
+    application: Application, tmp_path: Path, client_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    lines = run(application, tmp_path, client_python, EXAMPLES / "litellm_images.py")
+    assert lines == ["windmill.png", "windmill-night.png"]
+    check_pictures(tmp_path, "PNG", (128, 128), *lines)
 
 
 def test_a_row_of_previews(application: Application, tmp_path: Path) -> None:
