@@ -75,9 +75,10 @@ def example(tmp_path: Path, node_modules: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def bare(tmp_path: Path, node_modules: Path) -> Iterator[str]:
+def bare(tmp_path: Path, node_modules: Path, script: str) -> Iterator[str]:
+    """A page with one of the scripts in `javascript/`, and nothing else."""
     (tmp_path / "index.html").write_text('<!doctype html><script src="bundle.js"></script>')
-    with site(tmp_path, JAVASCRIPT / "browser.mjs", node_modules) as url:
+    with site(tmp_path, JAVASCRIPT / script, node_modules) as url:
         yield url
 
 
@@ -92,6 +93,7 @@ def test_the_example_of_fals_client_draws(application: Application, example: str
         eventually(lambda: "prompt" in page.evaluate(said))  # the server's own message
 
 
+@pytest.mark.parametrize("script", ["browser.mjs"])
 def test_fals_client_finds_the_requests_id_and_holds_a_session(
     application: Application, bare: str
 ) -> None:
@@ -100,3 +102,19 @@ def test_fals_client_finds_the_requests_id_and_holds_a_session(
         page.evaluate(f"pointTo({application.url!r})")
         assert page.evaluate("run()") == ["final", "r1"]
         assert page.evaluate("realtime()") == ["final", 7, True, [0xFF, 0xD8, 0xFF]]
+
+
+@pytest.mark.parametrize("script", ["openai_browser.mjs"])
+def test_openais_client_generates_streams_and_edits(application: Application, bare: str) -> None:
+    """Across origins, with the headers that it adds by itself."""
+    with page_of(bare) as page:
+        page.evaluate(f"pointTo({application.url!r})")
+        size, request_id = page.evaluate("generate()")
+        assert size == [128, 128] and request_id
+        assert page.evaluate("stream()") == [
+            ["image_generation.partial_image", [128, 128]],
+            ["image_generation.partial_image", [128, 128]],
+            ["image_generation.completed", [128, 128]],
+        ]
+        assert page.evaluate("edit()") == [160, 104]
+        assert page.evaluate("refused()") == [400, "n"]
