@@ -6,6 +6,7 @@ import io
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -220,10 +221,14 @@ def test_errors(client: openai.OpenAI) -> None:
 def test_when_every_place_is_taken_it_is_a_rate_limit(
     client: openai.OpenAI, application: Application
 ) -> None:
+    # They must take longer than the client waits for a place.
+    size = {"width": 256, "height": 256}
+    fields = {"prompt": PROMPT, "num_images": 4, "num_inference_steps": 100, "image_size": size}
     with contextlib.ExitStack() as streams:
         for _ in range(IngressSettings().max_pictures // 4):
-            stream = client.images.generate(prompt=PROMPT, n=4, quality="max", stream=True)
-            streams.enter_context(stream)
+            url = f"{application.url}/stream"
+            stream = streams.enter_context(httpx.stream("POST", url, json=fields, timeout=60))
+            assert stream.status_code == 200
         with pytest.raises(openai.RateLimitError) as refused:
             client.images.generate(prompt=PROMPT)
     assert refused.value.code == "overloaded"

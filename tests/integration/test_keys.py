@@ -35,6 +35,7 @@ class Keys:
         self.hurried = create(path, "hurried", {"requests_per_minute": 8})
         self.narrow = create(path, "narrow", {"concurrent_requests": 2})
         self.interactive = create(path, "interactive", {"sessions": 4})
+        self.small = create(path, "small", {"pictures": 6})
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,18 @@ def test_open_streams_are_counted_over_both_replicas(application: Application, k
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
         assert ask(application, keys.plain).status_code == 200
     eventually(lambda: ask(application, keys.narrow).status_code == 200, LEASE_S)
+
+
+def test_pictures_are_counted_over_both_replicas(application: Application, keys: Keys) -> None:
+    with streaming(application, keys.small) as answer:
+        assert answer.status_code == 200
+        for _ in range(8):
+            answer = ask(application, keys.small, num_images=4)
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+            assert "6 pictures in progress" in answer.json()["message"]
+        assert ask(application, keys.small, num_images=2).status_code == 200
+        assert ask(application, keys.plain, num_images=4).status_code == 200
+    eventually(lambda: ask(application, keys.small, num_images=4).status_code == 200, LEASE_S)
 
 
 async def session(application: Application, key: str) -> ClientConnection | None:

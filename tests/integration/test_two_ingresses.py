@@ -20,6 +20,7 @@ from tests.integration.application import Application, eventually
 from tests.integration.sessions import ask
 
 MAX_PICTURES, MAX_SESSIONS = 64, 12
+PLACE_WAIT_S = 5
 # Longer than anything here waits: a hundred steps of 64 rows.
 LONG = {"prompt": "a house", "num_inference_steps": 100, "progress": True, "preview_every": 0}
 SHORT = {"prompt": "a house", "num_inference_steps": 4, "preview_every": 0}
@@ -29,7 +30,7 @@ def _config(**scaling: Any) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     [wanted] = config["applications"]
     wanted["args"] = {
-        "ingress": {"max_pictures": MAX_PICTURES},
+        "ingress": {"max_pictures": MAX_PICTURES, "place_wait_s": PLACE_WAIT_S},
         "realtime": {"max_sessions": MAX_SESSIONS},
     }
     [ingress] = [each for each in wanted["deployments"] if each["name"] == "Ingress"]
@@ -92,6 +93,18 @@ async def all_are_free(application: Application) -> None:
 async def test_requests_at_once_fill_every_place_of_both(application: Application) -> None:
     async with AsyncExitStack() as streams, clients(application) as client:
         assert Counter(await opened(client, streams, 80)) == {200: 64, 429: 16}
+    await all_are_free(application)
+
+
+async def test_who_waits_gets_the_places_that_others_give_back(application: Application) -> None:
+    """Whichever ingress each of them is at. Without keys each connection is an owner."""
+    async with AsyncExitStack() as waiting, clients(application) as client:
+        async with AsyncExitStack() as streams:
+            assert Counter(await opened(client, streams, MAX_PICTURES)) == {200: MAX_PICTURES}
+            asked = asyncio.create_task(opened(client, waiting, 16))
+            await asyncio.sleep(1)
+            assert not asked.done()
+        assert Counter(await asked) == {200: 16}
     await all_are_free(application)
 
 
