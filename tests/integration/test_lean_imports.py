@@ -28,7 +28,7 @@ with lean_imports():
     tiny = TinyVAE(source("{MODEL}/vae_tiny"), channels_last=False)
     full = FullVAE(source("{MODEL}"), channels_last=False)
 latents = np.linspace(-2, 2, 4 * 8 * 8, dtype=np.float32).reshape(4, 8, 8)
-full.encode(full.decode([latents])[0])
+full.encode(np.asarray(full.decode([latents])[0]))
 assert not {{"transformers", "torch._dynamo"}} & sys.modules.keys()
 print(sha256(np.asarray(tiny.decode([latents])[0]).tobytes()).hexdigest())
 assert torch.compile(lambda x: 2 * x, backend="eager")(torch.ones(1)) == 2

@@ -194,7 +194,7 @@ async def test_jobs_of_different_sizes_take_turns(engine: Engine, network: FakeN
     await arrived(engine, 2)
     network.free.set()
     await asyncio.gather(*tasks)
-    assert network.calls[1:5] == [["wide"], ["a", "b"], ["wide"], ["a", "b"]]
+    assert network.calls[1:5] == [["a", "b"], ["wide"], ["a", "b"], ["wide"]]
 
 
 async def test_a_realtime_job_steps_next_and_alone_where_it_fits_no_other(
