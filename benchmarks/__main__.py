@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME]`: without a name all figures, into benchmarks/results/ and
-docs/benchmarks.md, and so with `serving` and `realtime`; with another one, that figure alone, on
-the terminal. `recovery` has arguments of its own, and writes docs/reliability.md."""
+docs/benchmarks.md, and so with `serving`, `realtime` and `neighbours`; with another one, that
+figure alone, on the terminal. `recovery` has arguments of its own, and writes
+docs/reliability.md."""
 
 import argparse
 import asyncio
@@ -19,6 +20,8 @@ from benchmarks import (
     isolation,
     machine,
     memory,
+    neighbours,
+    neighbours_tables,
     network,
     realtime,
     realtime_tables,
@@ -63,17 +66,18 @@ def main() -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="with serving or realtime: every part once, for a look whether all works; nothing is "
-        "written",
+        help="with serving, realtime or neighbours: every part once, for a look whether all works; "
+        "nothing is written",
     )
     arguments = parser.parse_args()
     if arguments.quick and arguments.name not in IN_TURNS:
-        parser.error("--quick is for serving and realtime")
+        parser.error("--quick is for serving, realtime and neighbours")
     if arguments.name == "report":
         report.write(
             stored.find(results.Results, results.PATH),
             stored.find(serving.Results, serving.PATH),
             stored.find(realtime.Results, realtime.PATH),
+            stored.find(neighbours.Results, neighbours.PATH),
         )
         report.write_recovery()
         return
@@ -120,7 +124,7 @@ def foundation(config: Path) -> None:
         decoders=decoded,
     )
     stored.save(found, results.PATH)
-    report.write(found, None, None)
+    report.write(foundation=found)
     print(verdicts_table(found.verdicts))
 
 
@@ -138,7 +142,7 @@ def serve(config: Path, quick: bool) -> None:
             plots.draw(found, Path(folder))
     else:
         stored.save(found, serving.PATH)
-        report.write(None, found, None)
+        report.write(served=found)
     _print(serving_tables.by_name(found))
 
 
@@ -148,8 +152,18 @@ def talk(config: Path, quick: bool) -> None:
     found = realtime.measure(config, realtime.QUICK if quick else realtime.FULL)
     if not quick:
         stored.save(found, realtime.PATH)
-        report.write(None, None, found)
+        report.write(talked=found)
     _print(realtime_tables.by_name(found))
+
+
+def send(config: Path, quick: bool) -> None:
+    """Input pictures of one client, beside the pictures of another."""
+    _warn_if_busy(machine.describe())
+    found = neighbours.measure(config, neighbours.QUICK if quick else neighbours.FULL)
+    if not quick:
+        stored.save(found, neighbours.PATH)
+        report.write(beside=found)
+    _print(neighbours_tables.by_name(found))
 
 
 def _print(tables: Mapping[str, Callable[[], str]]) -> None:
@@ -185,7 +199,11 @@ def _single_client(config: Path) -> str:
 
 
 # Several servers are measured in turns, and all figures come from one run.
-IN_TURNS: dict[str, Callable[[Path, bool], None]] = {"serving": serve, "realtime": talk}
+IN_TURNS: dict[str, Callable[[Path, bool], None]] = {
+    "serving": serve,
+    "realtime": talk,
+    "neighbours": send,
+}
 
 ALONE: dict[str, Callable[[Path], str]] = {
     "start": lambda config: start_tables(start.measure(config), os.cpu_count() or 1),

@@ -4,7 +4,15 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import foundation_tables, realtime, realtime_tables, serving, serving_tables
+from benchmarks import (
+    foundation_tables,
+    neighbours,
+    neighbours_tables,
+    realtime,
+    realtime_tables,
+    serving,
+    serving_tables,
+)
 from benchmarks.recovery import runs
 from benchmarks.recovery import tables as recovery_tables
 from benchmarks.recovery.faults import FAULTS
@@ -18,6 +26,7 @@ KNOWN_TABLES = frozenset(
         *("cpu", "limit", "network", "batching"),
         *("realtime_machine", "realtime_verdicts", "realtime"),
         *("connections", "sessions", "slow_reader"),
+        *("neighbours_machine", "neighbours_verdicts", "neighbours", "neighbours_cpu"),
         *("recovery_machine", "recovery_verdicts", "recovery_losses", "recovery_times"),
         *("recovery_redeploy", "recovery_wolf", "recovery_cost"),
     }
@@ -28,7 +37,10 @@ MARKERS = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def write(
-    foundation: Results | None, served: serving.Results | None, talked: realtime.Results | None
+    foundation: Results | None = None,
+    served: serving.Results | None = None,
+    talked: realtime.Results | None = None,
+    beside: neighbours.Results | None = None,
 ) -> None:
     """Fills in the tables of the document, and draws its plots; the prose around them stays, and so
     does what there are no results for.
@@ -43,7 +55,8 @@ def write(
         plots.draw(served)
     if talked is not None:
         tables |= realtime_tables.by_name(talked)
-
+    if beside is not None:
+        tables |= neighbours_tables.by_name(beside)
     _fill(DOCUMENT, tables)
 
 
