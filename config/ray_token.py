@@ -4,6 +4,7 @@ Whoever has the token can run code on every node. Ray makes the same file with t
 umask leaves, so that every user of the machine may read it. Here its owner alone may.
 """
 
+import contextlib
 import os
 import secrets
 import sys
@@ -11,8 +12,14 @@ from pathlib import Path
 
 
 def token_file() -> Path | None:
-    """The file that Ray reads its token from. None where the environment has the token itself."""
-    if os.environ.get("RAY_AUTH_TOKEN"):
+    """The file that Ray reads its token from. None where the environment has the token itself.
+
+    Raises `ValueError` where RAY_AUTH_TOKEN is white space: Ray then finds no token in any file.
+    """
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    if token:
+        if token.isspace():
+            raise ValueError("RAY_AUTH_TOKEN is white space, which is no token; unset it")
         return None
     chosen = os.environ.get("RAY_AUTH_TOKEN_PATH")
     return Path(chosen) if chosen else default_file()
@@ -25,9 +32,10 @@ def default_file() -> Path:
 def create(path: Path) -> bool:
     """Whether there was no token, so that there is a new one now. Raises `OSError`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size:
-        return False
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes().strip():  # to Ray, too, white space is no token
+            return False
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(secrets.token_hex(32))
     return True
@@ -46,7 +54,11 @@ def keep_from_others() -> bool:
 
 
 def main() -> int:
-    path = token_file()
+    try:
+        path = token_file()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
     if path is None:
         print("Ray's token is in RAY_AUTH_TOKEN")
         return 0
