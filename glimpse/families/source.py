@@ -50,5 +50,19 @@ class ModelSource:
         }
         if subfolder is not None:
             options["subfolder"] = subfolder
-        module = loader.from_pretrained(self.path, dtype=self.dtype, **options)
+        try:
+            module = loader.from_pretrained(self.path, dtype=self.dtype, **options)
+        except OSError as failure:
+            if ".safetensors" not in str(failure):
+                raise
+            raise OSError(self._no_safetensors(subfolder)) from failure
         return module.to(self.device).eval()
+
+    def _no_safetensors(self, subfolder: str | None) -> str:
+        where = self.path if subfolder is None else f"{subfolder} of {self.path}"
+        which = "" if self.variant is None else f" of the variant {self.variant}"
+        return (
+            f"{where}: there are no weights{which} in safetensors files. Other formats (.bin, "
+            ".ckpt) are not loaded, because they can run code. Load them where you trust them, and "
+            "write them with save_pretrained (docs/operating.md)."
+        )

@@ -1,5 +1,6 @@
 """`glimpse.families.source`: which files weights come from. The hub is a folder of its cache."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -133,6 +134,9 @@ PARTS: dict[str, Callable[[ModelSource], Any]] = {
 }
 
 
+SAYS_WHAT_TO_DO = "there are no weights in safetensors files.* write them with save_pretrained"
+
+
 def at(folder: Path) -> ModelSource:
     return ModelSource(str(folder), None, None, torch.float32, torch.device("cpu"))
 
@@ -150,10 +154,23 @@ def with_pickles(tiny_sdxl: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_weights_in_pickles_are_not_loaded(
     with_pickles: Path, load: Callable[[ModelSource], Any]
 ) -> None:
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(OSError, match=rf" of {with_pickles}: {SAYS_WHAT_TO_DO}"):
         load(at(with_pickles))
 
 
 def test_nor_are_those_of_previews(with_pickles: Path) -> None:
-    with pytest.raises(OSError, match="safetensors"):
-        TinyVAE(at(with_pickles / "vae_tiny"), False)
+    folder = with_pickles / "vae_tiny"
+    with pytest.raises(OSError, match=f"^{folder}: {SAYS_WHAT_TO_DO}"):
+        TinyVAE(at(folder), False)
+
+
+def test_a_variant_that_is_not_there_is_named(tiny_sdxl: Path) -> None:
+    source = dataclasses.replace(at(tiny_sdxl), variant="fp16")
+    with pytest.raises(OSError, match="no weights of the variant fp16 in safetensors"):
+        SDXLNetwork(source)
+
+
+def test_a_folder_that_is_not_there_is_another_fault(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught:
+        TinyVAE(at(tmp_path / "nowhere"), False)
+    assert "safetensors" not in str(caught.value)
