@@ -110,10 +110,39 @@ class ModelSettings(Settings):
     max_side: int = Field(256, ge=32, description="Pixels; larger requests are refused.")
     max_pixels: int = Field(256 * 256, ge=32 * 32, description="Of width times height.")
 
-    def resolve(self, path: str) -> str:
-        """A folder of the repository as an absolute path; anything else as it is."""
+    @model_validator(mode="after")
+    def _folders_have_no_revisions(self) -> "ModelSettings":
+        for path, revision in (self.of_model, self.of_vae, self.of_tiny_vae):
+            self.resolve(path, revision)
+        return self
+
+    @property
+    def of_model(self) -> tuple[str, str | None]:
+        """Path and revision of all but the VAEs, as those of the VAEs below."""
+        return self.path, self.revision
+
+    @property
+    def of_vae(self) -> tuple[str, str | None]:
+        own = self.revision if self.vae is None else None
+        return self.vae or self.path, self.vae_revision or own
+
+    @property
+    def of_tiny_vae(self) -> tuple[str, str | None]:
+        return self.tiny_vae, self.tiny_vae_revision
+
+    def resolve(self, path: str, revision: str | None = None) -> str:
+        """A folder of the repository as an absolute path; anything else as it is.
+
+        Raises `ValueError` for a folder with a revision, which would be ignored.
+        """
         folder = ROOT / path
-        return str(folder) if folder.is_dir() else path
+        if not folder.is_dir():
+            return path
+        if revision is not None:
+            raise ValueError(
+                f"{path} is a folder, which has no revisions; leave revision {revision} out"
+            )
+        return str(folder)
 
     def read_latent_rgb(self) -> LatentRGBFile | None:
         """What `latent_rgb` names. Raises `OSError`, or `ValueError` where the file is wrong."""

@@ -17,6 +17,42 @@ def test_a_folder_of_the_repository_is_absolute_and_a_hubs_name_stays() -> None:
     assert model.resolve("stabilityai/sdxl") == "stabilityai/sdxl"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"revision": "main"},
+        {"path": "us/model", "tiny_vae_revision": "main"},
+        {"path": "/tmp", "revision": "main"},
+        {"vae_revision": "main"},
+        {"path": "us/model", "revision": "main", "vae": "/tmp", "vae_revision": "main"},
+    ],
+)
+def test_a_revision_of_a_folder_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="is a folder, which has no revisions; leave"):
+        ModelSettings.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"path": "us/model", "revision": "main", "vae_revision": "old"},
+        {"path": "us/model", "revision": "main", "vae": "/tmp"},
+        {"vae": "us/vae", "vae_revision": "main"},
+        {"tiny_vae": "us/tiny", "tiny_vae_revision": "main"},
+    ],
+)
+def test_each_repository_has_a_revision_of_its_own(settings: dict[str, str]) -> None:
+    ModelSettings.model_validate(settings)
+
+
+def test_a_folder_that_only_another_node_has_is_seen_there(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    model = ModelSettings(path=str(folder), revision="main")
+    folder.mkdir()
+    with pytest.raises(ValueError, match="has no revisions"):
+        model.resolve(*model.of_model)
+
+
 @pytest.mark.parametrize("alias", ["sdxl", "a/b/c", "docs/static", "v1/images", "a b/c", ""])
 def test_an_alias_that_no_route_could_answer_to_is_refused(alias: str) -> None:
     with pytest.raises(ValidationError):
