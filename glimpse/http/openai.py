@@ -100,8 +100,10 @@ def router(
         """Pictures that start from one that is sent, or replace a part of it."""
         asked = openai.parse_edit(await read_form(request, max_body_bytes), models)
         assert asked.image is not None
-        if asked.mask is None and await service.has_holes(asked.image, request.state.caller):
-            asked = openai.with_holes(asked)
+        if asked.mask is None:
+            looking = service.has_holes(asked.image, request.state.caller)
+            if await unless_gone(request.receive, looking):
+                asked = openai.with_holes(asked)
         return await answer(request, asked)
 
     @routes.get("/models", response_class=JSONResponse)

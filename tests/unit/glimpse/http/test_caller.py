@@ -1,10 +1,13 @@
 """`glimpse.http.caller`: who owns a picture, and the pictures that a key may have."""
 
 import asyncio
+import io
 import json
 from typing import Any
 
+import httpx
 import pytest
+from PIL import Image
 from starlette.types import Scope
 
 from glimpse.errors import AccessUnavailable, Forbidden, RateLimited
@@ -14,7 +17,7 @@ from glimpse.http.leases import Leases
 from glimpse.key_limits import CountedHere
 from glimpse.keys import Key, KeyRing, Limits, digest_of
 from tests.fakes import until
-from tests.unit.glimpse.http.asgi import INPUT, Exchange, Server
+from tests.unit.glimpse.http.asgi import INPUT, JSON, Exchange, Server
 from tests.unit.glimpse.http.websocket import Socket
 
 LIMITS = Limits(requests_per_minute=100, concurrent_requests=10, sessions=2, pictures=4)
@@ -166,3 +169,48 @@ async def test_without_keys_the_stages_are_told_of_the_connection() -> None:
         owner(("127.0.0.1", 1), ("127.0.0.1", 80)),
     ]
     assert [options.owner for options in server.stages.denoiser.options] == expected
+
+
+def edit() -> tuple[bytes, dict[str, str]]:
+    """A form with a picture that has fully transparent pixels, which are looked for."""
+    out = io.BytesIO()
+    Image.new("RGBA", (8, 8)).save(out, "PNG")
+    form = httpx.Request(
+        "POST",
+        "http://test",
+        data={"prompt": "p", "model": "dall-e-2"},
+        files={"image": out.getvalue()},
+    )
+    return form.read(), {"content-type": form.headers["content-type"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        *(
+            (path, json.dumps(fields).encode(), JSON)
+            for path, fields in (
+                ("/", INPUT),
+                ("/stream", INPUT),
+                ("/v1/images/generations", {"prompt": "p"}),
+                ("/v1/images/generations", {"prompt": "p", "stream": True}),
+            )
+        ),
+        ("/v1/images/edits", *edit()),
+    ],
+    ids=["picture", "stream", "openai", "openai stream", "openai edit"],
+)
+async def test_a_client_that_leaves_while_it_waits_leaves_the_queue_at_any_door(
+    path: str, body: bytes, headers: dict[str, str]
+) -> None:
+    server = Server(max_pictures=1, place_wait_s=60)
+    server.stages.denoiser.hold(1)
+    first = server.open("/stream")
+    await until(lambda: server.stages.denoiser.open == 1)
+    waiting = Exchange(server.app, path, body, headers=headers, port=2)
+    await until(lambda: len(server.service._pictures._queue) == 1)
+    waiting.leave()
+    await waiting.ended()
+    assert not server.service._pictures._queue
+    first.leave()
+    await first.ended()
