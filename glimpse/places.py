@@ -126,7 +126,8 @@ class PlaceCounts:
     @property
     def short(self) -> bool:
         """Whether there are requests, at any holder, that the free places are too few for."""
-        return self._asked() > max(0, self._free())
+        asked = self._asked()
+        return asked > 0 and asked > self._free()
 
     def tell(self, claim: Claim, now: float) -> None:
         before = self._blocks.get(claim.holder)
@@ -148,7 +149,7 @@ class PlaceCounts:
         self._lapse(now)
         block = self._blocks.get(claim.holder)
         if block is None or block.claim is not claim:
-            return Answer(short=self.short)  # a later claim has replaced it
+            return Answer(short=self.short)  # a later claim has replaced it, or its lease is over
         if now < self._grace_until and len(self._blocks) < self._ingresses():
             return Wait(self._grace_until)
         # The claim's own spare places are there for its own requests.

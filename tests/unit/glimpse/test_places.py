@@ -113,6 +113,14 @@ def test_a_block_that_nobody_renews_is_free_again() -> None:
     assert granted(counts.decide(asking, LEASE_S)) == 1
 
 
+def test_a_claim_that_is_decided_after_its_lease_counts_for_nothing() -> None:
+    counts = counting()
+    asking = tell(counts, claim("a", needed=1))
+    assert counts.decide(asking, LEASE_S) == Answer()
+    again = tell(counts, replace(asking, number=2), LEASE_S)
+    assert granted(counts.decide(again, LEASE_S)) == 1
+
+
 def test_a_new_counter_grants_nothing_before_every_ingress_has_told() -> None:
     counts = counting(now=0)
     asking = tell(counts, claim("a", held=4, needed=1, ingresses=3), 0.1)
