@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from glimpse.errors import InvalidRequest
+from glimpse.errors import InvalidRequest, invalid
 
 MAX_PROBLEMS = 20  # told of one input; a body can have a million
 
@@ -25,6 +25,22 @@ def whole(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of an object as it was written. Raises `InvalidRequest` for a name that comes
+    twice: only one of its values could be meant."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise repeated(name)
+        fields[name] = value
+    return fields
+
+
+def repeated(name: str) -> InvalidRequest:
+    """The error about a field that is given more than once."""
+    return invalid(_printable(name), "is given more than once; one is taken")
 
 
 def validate(

@@ -37,10 +37,8 @@ async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
         if not body:
             raise _problem(EMPTY)
         fields = json_text.loads(body)
-    except ValueError:
-        raise _problem(
-            "is not valid JSON (NaN and Infinity are not either), or has too many values"
-        ) from None
+    except json_text.NotRead as reason:
+        raise _problem(EMPTY if str(reason) == "is empty" else str(reason)) from None
     if not isinstance(fields, dict):
         raise _problem("must be a JSON object, such as " + EXAMPLE)
     return fields

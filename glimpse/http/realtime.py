@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.datastructures import QueryParams
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from glimpse import logs
@@ -23,6 +24,7 @@ from glimpse.errors import (
     RateLimited,
     invalid,
 )
+from glimpse.fields import repeated
 from glimpse.generation import SessionMemory
 from glimpse.http.errors import count_refusal
 from glimpse.http.pacing import Bucket
@@ -94,6 +96,13 @@ def _json(query: Mapping[str, str]) -> Codec:
     if binary not in ("0", "1"):
         raise invalid("binary", "must be 0 or 1")
     return Json(binary == "1")
+
+
+def _check_given_once(query: QueryParams) -> None:
+    """Raises `InvalidRequest`."""
+    for name in ("binary", "max_buffering"):
+        if len(query.getlist(name)) > 1:
+            raise repeated(name)
 
 
 def _max_buffering(query: Mapping[str, str], default: int) -> int:
@@ -169,6 +178,7 @@ class _Door:
         """Raises `_Ended`, or `WebSocketDisconnect` when the client has gone."""
         query = self._websocket.query_params
         try:
+            _check_given_once(query)
             codec = self._codec_of(query)
             max_buffering = _max_buffering(query, self._options.max_buffering)
         except InvalidRequest as refused:

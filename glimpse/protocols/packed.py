@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 import msgpack
 
 from glimpse.errors import InvalidMessage
+from glimpse.fields import without_repeats
 
 MOST_ENTRIES = 64
 """Of a map or an array in a message, and of those a message. It has far fewer, and a claim of more
@@ -14,7 +15,9 @@ TIMESTAMP = -1  # the extension type that msgpack itself defines
 
 
 def loads(frame: bytes) -> Any:
-    """Raises `InvalidMessage`."""
+    """Raises `InvalidMessage`; `InvalidRequest` for a field that is given twice."""
+    if not frame:
+        raise InvalidMessage("The message is empty.")
     reading = _Reading()
     try:
         return msgpack.unpackb(
@@ -55,7 +58,7 @@ class _Reading:
         if not all(isinstance(key, str) for key, _ in pairs):
             raise InvalidMessage("A key of a map in the message is no text; send keys as str.")
         self._count(value for _, value in pairs)
-        return dict(pairs)
+        return without_repeats(pairs)
 
     def array(self, values: list[Any]) -> list[Any]:
         self._count(values)

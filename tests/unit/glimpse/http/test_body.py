@@ -16,8 +16,10 @@ LIMIT = 1000  # of the server in asgi.py
     ("body", "message"),
     [
         (b"", 'body: is empty; send a JSON object, such as {"prompt"'),
-        (b"{", "is not valid JSON"),
+        (b" ", 'body: is empty; send a JSON object, such as {"prompt"'),
+        (b"{", "is not valid JSON: there is a mistake at line 1, column 2"),
         (b"prompt=x", "is not valid JSON"),
+        (b'{"prompt": "x", "seed": 1, "seed": 2}', "seed: is given more than once"),
         (b'{"prompt": "x", "guidance_scale": NaN}', "NaN and Infinity are not either"),
         (b'{"prompt": "x", "guidance_scale": -Infinity}', "NaN and Infinity are not either"),
         (b'{"seed": ' + b"9" * 900 + b"}", "seed: Input should be less than or equal to"),
