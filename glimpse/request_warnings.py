@@ -34,20 +34,25 @@ class _NotDone:
     because: str
 
 
+def _says_no(value: Any, *_: Any) -> bool:
+    """As JSON or as a form has it."""
+    return str(value).lower() in ("false", "0", "no", "off")
+
+
 def _is(*values: Any) -> Callable[[Any, Mapping[str, Any], "GenerationRequest"], bool]:
     return lambda value, fields, request: any(value == each for each in values)
 
 
 NOT_DONE: dict[str, _NotDone] = {
     "acceleration": _NotDone(_is("none"), "every step is computed in full"),
-    "enable_prompt_expansion": _NotDone(_is(False, "false"), "the prompt is used as it is"),
-    "enable_safety_checker": _NotDone(_is(False, "false"), "no picture is checked"),
-    "expand_prompt": _NotDone(_is(False, "false"), "the prompt is used as it is"),
+    "enable_prompt_expansion": _NotDone(_says_no, "the prompt is used as it is"),
+    "enable_safety_checker": _NotDone(_says_no, "no picture is checked"),
+    "expand_prompt": _NotDone(_says_no, "the prompt is used as it is"),
     "format": _NotDone(
         lambda value, fields, request: bool(value == request.output_format), "use output_format"
     ),
     "safety_checker_version": _NotDone(
-        lambda value, fields, request: fields.get("enable_safety_checker") in (False, "false"),
+        lambda value, fields, request: _says_no(fields.get("enable_safety_checker")),
         "no picture is checked",
     ),
     "safety_tolerance": _NotDone(_is("6", 6), "no picture is checked"),
@@ -85,17 +90,13 @@ def without_effect(
 def _strength(given: set[str], request: "GenerationRequest") -> Iterator[str]:
     if request.image is None:
         return
-    steps = request.num_inference_steps * request.strength
-    if steps == request.steps:
+    if request.num_inference_steps * request.strength == request.steps:
         return
-    rounded = f"{request.steps} of {request.num_inference_steps} steps are run, as {steps:.3g} are"
+    run = f"{request.steps} of {request.num_inference_steps} steps are run, rounded down"
     if "strength" in given:
-        yield f"strength is rounded down: {rounded} not whole."
+        yield f"strength does not leave a whole number of steps: {run}."
     elif "num_inference_steps" in given:
-        yield (
-            f"num_inference_steps is rounded down at the default strength of {request.strength}: "
-            f"{rounded} not whole."
-        )
+        yield f"num_inference_steps is cut by the default strength of {request.strength}: {run}."
 
 
 def cut_at_the_sides(request: "GenerationRequest", unit: int) -> Iterator[str]:

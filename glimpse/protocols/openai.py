@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from glimpse.errors import GlimpseError, InvalidRequest, ModelNotFound, invalid
 from glimpse.event_log import Event, Failed, Final, Preview
-from glimpse.fields import field_of, renamed, renamed_warnings, validate
+from glimpse.fields import field_of, renamed, renamed_warnings, repeated, validate
 from glimpse.ports import Picture
 from glimpse.protocols.form import Part
 from glimpse.protocols.pictures import warnings_json
@@ -125,6 +125,7 @@ class ExtendedInput(ImagesInput, GenerationInput):
     `extra_body`. Where a field means the same as one of OpenAI's, one of the two is taken."""
 
 
+FORM_FIELDS = {*PICTURES, *ExtendedInput.model_fields, *IGNORED}
 NATIVE = GenerationInput.model_fields.keys() - ImagesInput.model_fields.keys()
 
 
@@ -177,9 +178,9 @@ def parse_edit(parts: Iterable[Part], models: Collection[str]) -> ImagesRequest:
     pictures: dict[str, bytes] = {}
     for name, value in parts:
         name = name.removesuffix("[]")  # of the members of a list, as which clients send pictures
-        known = name in PICTURES or name in ExtendedInput.model_fields
+        known = name in FORM_FIELDS or SIDE.fullmatch(name)
         if known and (name in texts or name in pictures):
-            raise invalid(name, "is given more than once; one is taken")
+            raise repeated(name)
         if name not in PICTURES:
             if known and isinstance(value, bytes):
                 raise invalid(name, "must be text, not a file")
@@ -205,7 +206,7 @@ def _with_sides(texts: Mapping[str, Any]) -> dict[str, Any]:
     joined = {name: value for name, value in texts.items() if name not in sides}
     if sides:
         if "image_size" in joined:
-            raise invalid("image_size", "is given more than once; one is taken")
+            raise repeated("image_size")
         joined["image_size"] = {side: texts[name] for name, side in sides.items()}
     return joined
 
@@ -292,9 +293,11 @@ def generation_fields(asked: ImagesRequest, offer: Offer) -> dict[str, Any]:
 
 def _steps(asked: ImagesRequest, offer: Offer) -> int:
     steps = _steps_wanted(asked, offer)
-    # Of an edit without a mask only a part of the steps is run, and one must be left.
-    least = 1 if asked.image is None or asked.mask is not None else math.ceil(1 / DEFAULT_STRENGTH)
-    return min(max(steps, least), max_steps(offer.default_scheduler))
+    # Without a mask only a part of the steps is run for an input picture, and one must be left.
+    starts_from_picture = asked.image is not None or "image_url" in asked.native
+    least = math.ceil(1 / DEFAULT_STRENGTH) if starts_from_picture and asked.mask is None else 1
+    scheduler = asked.native.get("scheduler", offer.default_scheduler)
+    return min(max(steps, least), max_steps(scheduler))
 
 
 def _steps_wanted(asked: ImagesRequest, offer: Offer) -> int:
@@ -348,7 +351,7 @@ def _without_effect(
         )
     if asked.partial_images > len(request.preview_steps):
         yield f"partial_images are {len(request.preview_steps)}, as so few steps are run."
-    elif asked.partial_images and request.num_images > 1:
+    if request.preview_steps and request.num_images > 1:
         yield "partial_images are of the first picture; the others have none."
 
 

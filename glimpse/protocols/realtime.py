@@ -21,6 +21,7 @@ from glimpse.protocols import json_text, packed
 from glimpse.protocols.pictures import image_json, timings_json, warnings_json
 from glimpse.request import (
     IGNORED_FIELDS,
+    GenerationInput,
     GenerationRequest,
     Offer,
     parse_request,
@@ -63,6 +64,9 @@ class RealtimeInput(BaseModel):
     image_encoding: Literal["bytes", "data_uri"] = "bytes"
     stream_previews: bool = False
     full_quality: bool = False
+
+
+KNOWN = {*GenerationInput.model_fields, *RealtimeInput.model_fields, *IGNORED_FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,8 @@ def merged(kept: Mapping[str, Any], message: Mapping[str, Any]) -> dict[str, Any
     given = [name for name, value in message.items() if value is not None]
     superseded = {other for name in given for other in SUPERSEDES.get(name, ())} - set(given)
     fields = {name: value for name, value in kept.items() if name not in superseded} | {**message}
-    fields = {name: value for name, value in fields.items() if value is not None}
+    # An unknown name is refused, with null too: its field would not be cleared.
+    fields = {name: v for name, v in fields.items() if v is not None or name not in KNOWN}
     if "image" not in fields and "image_url" not in fields:
         for name in OF_A_PICTURE:
             if name not in message:
@@ -146,12 +151,14 @@ def names(fields: Mapping[str, Any]) -> dict[str, str]:
 
 def left_behind(kept: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[str, ...]:
     """Warnings about what is kept no longer, and was not cleared by its own name."""
-    gone = kept.keys() - merged(kept, message).keys() - message.keys()
+    fields = merged(kept, message)
+    gone = kept.keys() - fields.keys() - message.keys()
+    replaced = {other for name in PICTURES if name in fields for other in SUPERSEDES[name]}
     return tuple(
         f"{name} of an earlier message is left behind: it means nothing without a picture."
         if name in OF_A_PICTURE
         else f"{name} of an earlier message is left behind: this one gives the size otherwise."
-        for name in sorted(gone - {"image", "image_url"})
+        for name in sorted(gone - {"image", "image_url"} - replaced)
     )
 
 
@@ -185,6 +192,9 @@ def _parse(fields: Mapping[str, Any], offer: Offer) -> Wanted:
     if ours.stream_previews and not request.preview_steps:
         why = "preview_every is 0" if request.preview.every == 0 else "there is but one step"
         warning = f"stream_previews has no effect: {why}."
+        request = replace(request, warnings=(*request.warnings, warning))
+    elif ours.stream_previews and request.num_images > 1:
+        warning = "stream_previews is for the first picture; the others have no previews."
         request = replace(request, warnings=(*request.warnings, warning))
     return Wanted(request, ours.image_encoding == "data_uri", fields)
 

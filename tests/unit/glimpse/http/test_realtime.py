@@ -6,6 +6,7 @@ import json
 import threading
 from typing import Any
 
+import msgpack
 import pytest
 from PIL import Image
 
@@ -271,6 +272,41 @@ async def test_a_data_uri_that_is_kept_is_read_once() -> None:
 async def test_a_buffer_of_a_size(asked: str) -> None:
     async with realtime(Server(), f"max_buffering={asked}") as socket:
         socket.send({"prompt": "p", "seed": 3})
+        assert await picture_of(socket) == "preview 3"
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/realtime", "max_buffering=1&max_buffering=8"),
+        ("/ws", "binary=1&binary=0"),
+        ("/ws", "binary=1&binary=1"),
+    ],
+)
+async def test_a_query_that_says_a_thing_twice_is_refused(path: str, query: str) -> None:
+    async with Socket(Server().app, path, query) as socket:
+        told = await socket.receive()
+        assert told["error"] == "INVALID_REQUEST"
+        assert told["reason"].startswith(f"{query.partition('=')[0]}: is given more than once")
+
+
+@pytest.mark.parametrize(
+    ("frame", "name"),
+    [
+        (b"\x82\xa4seed\x01\xa4seed\x02", "seed"),
+        (b"\x81\xaaimage_size\x82\xa5width\x40\xa5width\x41", "width"),
+        (msgpack.packb({"prompt": "p", "imge": None}), "imge"),
+        (msgpack.packb({"prompt": "p", "imge": 1}), "imge"),
+    ],
+)
+async def test_a_field_that_would_be_ignored_is_refused_by_its_name(
+    frame: bytes, name: str
+) -> None:
+    async with realtime(Server()) as socket:
+        socket.send(frame)
+        told = await socket.receive()
+        assert (told["error"], told["reason"].partition(":")[0]) == ("INVALID_REQUEST", name)
+        socket.send({"prompt": "p", "seed": 3, "image": None, "sync_mode": None})
         assert await picture_of(socket) == "preview 3"
 
 

@@ -69,7 +69,7 @@ NATIVE: dict[str, list[Case]] = {
 SESSIONS: dict[str, list[Case]] = {
     **NATIVE,
     "mask_url": [({**PICTURE, "full_quality": True}, PNG_URL)],
-    "stream_previews": [(PREVIEWS, True), ({"preview_every": 0}, True)],
+    "stream_previews": [(PREVIEWS, True), ({"preview_every": 0}, True), ({"num_images": 2}, True)],
     "full_quality": [({}, True)],
     "image_encoding": [({}, "data_uri")],
 }

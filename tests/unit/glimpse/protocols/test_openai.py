@@ -40,6 +40,7 @@ from glimpse.protocols.openai import (
 )
 from glimpse.request import GenerationRequest, parse_request
 from tests.fakes import OFFER, looked_at, make_request
+from tests.mutations import PNG_URL
 from tests.strange_pictures import encoded
 
 MODELS = ("glimpse/miniature", "glimpse/other")
@@ -257,6 +258,13 @@ def test_quality_is_a_number_of_steps(quality: str, told: str, steps: int) -> No
         ({"stream": True, "partial_images": 3}, {}, []),
         ({"stream": True, "partial_images": 3}, {"default_steps": 3}, ["partial_images"]),
         ({"stream": True, "partial_images": 1, "n": 2}, {}, ["partial_images"]),
+        (
+            {"stream": True, "partial_images": 3, "n": 2},
+            {"default_steps": 2},
+            ["partial_images", "partial_images"],
+        ),
+        ({"quality": "max", "scheduler": "lcm"}, {"default_steps": 20}, ["quality"]),
+        ({"enable_safety_checker": "False", "expand_prompt": "0"}, {}, []),
         ({"input_fidelity": "low", "user": "u", "safety_identifier": "s"}, {}, []),
         ({"input_fidelity": "high", "moderation": "auto"}, {}, ["input_fidelity", "moderation"]),
         ({"style": "natural", "complexity": "low"}, {}, ["complexity", "style"]),
@@ -281,6 +289,7 @@ def test_however_few_steps_the_model_takes_one_is_run() -> None:
     for quality in ("low", "auto", "high"):
         for asked in (
             generation(quality=quality),
+            generation(quality=quality, image_url=PNG_URL),
             edit(("quality", quality)),
             edit(("quality", quality), ("mask", MASK)),
         ):
@@ -372,6 +381,9 @@ def test_a_picture_may_come_as_a_list_of_one() -> None:
         ([("image[]", b"two"), ("image[]", b"three")], "image", "given more than once"),
         ([("prompt", "again")], "prompt", "given more than once"),
         ([("mask", b"a"), ("mask", b"b")], "mask", "given more than once"),
+        ([("user", "a"), ("user", "b")], "user", "given more than once"),
+        ([("image_size[width]", "64")] * 2, "image_size[width]", "given more than once"),
+        ([("user", b"a file")], "user", "must be text"),
         ([("mask", "text")], "mask", "must be a file"),
         ([("size", b"file")], "size", "must be text"),
         ([("n", "")], "n", "valid integer"),

@@ -83,6 +83,7 @@ def test_what_another_field_takes_the_place_of_is_told() -> None:
     assert [each.split()[0] for each in told.by(image_size="square")] == ["height", "width"]
     assert told.by(image=PICTURE, mask=PICTURE, strength=0.5) == ()
     assert told.by(image_url=PICTURE) == ()  # the same again
+    assert told.by(mask_url=PICTURE) == told.by(mask=PICTURE) == ()
     assert [each.split()[0] for each in told.by(image_url=None)] == ["mask", "strength"]
     assert told.by(image_size=None) == ()
 
