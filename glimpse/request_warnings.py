@@ -92,11 +92,11 @@ def _strength(given: set[str], request: "GenerationRequest") -> Iterator[str]:
         return
     if request.num_inference_steps * request.strength == request.steps:
         return
-    run = f"{request.steps} of {request.num_inference_steps} steps are run, rounded down"
+    run = f"rounded down to {request.steps} of {request.num_inference_steps} steps"
     if "strength" in given:
-        yield f"strength does not leave a whole number of steps: {run}."
+        yield f"strength is {run}."
     elif "num_inference_steps" in given:
-        yield f"num_inference_steps is cut by the default strength of {request.strength}: {run}."
+        yield f"num_inference_steps is {run}, by the default strength of {request.strength}."
 
 
 def cut_at_the_sides(request: "GenerationRequest", unit: int) -> Iterator[str]:
