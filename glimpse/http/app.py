@@ -18,7 +18,7 @@ from glimpse.http.realtime import RealtimeOptions
 from glimpse.http.request_id import RequestIdMiddleware
 from glimpse.http.service import Service
 from glimpse.meter import Meter
-from glimpse.protocols.openai import hint
+from glimpse.protocols.openai_answers import hint
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from glimpse.errors import (
 from glimpse.http.leaving import CLIENT_CLOSED_REQUEST, ClientGone
 from glimpse.http.request_id import HEADER
 from glimpse.meter import Meter
-from glimpse.protocols import openai
+from glimpse.protocols import openai_answers as openai
 
 ANYWHERE = (401, 403, 421, 500, 503)
 OF_A_BODY = (413, 415, 429, 501)

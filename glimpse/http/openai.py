@@ -17,8 +17,9 @@ from glimpse.http.generate import EventStream, final_event
 from glimpse.http.leaving import unless_gone
 from glimpse.http.service import Service
 from glimpse.input_pictures.broken import TAKEN
-from glimpse.protocols import openai, sse
+from glimpse.protocols import openai, openai_answers, sse
 from glimpse.protocols.openai import ExtendedInput, ImagesRequest
+from glimpse.protocols.openai_warnings import with_warnings
 
 
 def _schema(route: str, media_type: str, pictures: dict[str, str]) -> dict[str, Any]:
@@ -71,16 +72,16 @@ def router(
             mask_of="white" if asked.mask is None else "transparent",
             shown=openai.SHOWN,
         )
-        wanted = openai.with_warnings(openai.with_partials(parsed, asked), asked, service.offer)
+        wanted = with_warnings(openai.with_partials(parsed, asked), asked, service.offer)
         request.state.request_id = wanted.request_id
         if not asked.stream:
             final = await unless_gone(
                 request.receive, final_event(service, wanted, request.state.caller)
             )
-            return JSONResponse(openai.images_json(final, wanted, asked, _now()))
+            return JSONResponse(openai_answers.images_json(final, wanted, asked, _now()))
 
         def encode(event: Event) -> bytes | None:
-            return openai.encode(event, wanted, asked, _now())
+            return openai_answers.encode(event, wanted, asked, _now())
 
         return EventStream(service, wanted, request.state.caller, ping_interval_s, encode)
 
@@ -109,7 +110,7 @@ def router(
     @routes.get("/models", response_class=JSONResponse)
     async def list_models() -> Response:
         """The names of the model that is served."""
-        return JSONResponse(openai.models_json(models, started))
+        return JSONResponse(openai_answers.models_json(models, started))
 
     @routes.get(
         "/models/{owner}/{alias}",
@@ -118,11 +119,11 @@ def router(
     )
     async def one_model(owner: str, alias: str) -> Response:
         """One of those names, which have a slash."""
-        return JSONResponse(openai.model_json(f"{owner}/{alias}", models, started))
+        return JSONResponse(openai_answers.model_json(f"{owner}/{alias}", models, started))
 
     @routes.get("/models/{alias}", include_in_schema=False)
     async def no_model(alias: str) -> Response:
-        return JSONResponse(openai.model_json(alias, models, started))
+        return JSONResponse(openai_answers.model_json(alias, models, started))
 
     @routes.post("/models", include_in_schema=False)
     async def no_model_is_made() -> Response:

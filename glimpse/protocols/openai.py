@@ -1,21 +1,16 @@
-"""The OpenAI images API: what its clients send, and what they are told."""
+"""The OpenAI images API: what its clients ask for."""
 
-import base64
-import json
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from glimpse.errors import GlimpseError, InvalidRequest, ModelNotFound, invalid
-from glimpse.event_log import Event, Failed, Final, Preview
-from glimpse.fields import field_of, renamed, renamed_warnings, repeated, validate
-from glimpse.ports import Picture
+from glimpse.errors import ModelNotFound, invalid
+from glimpse.fields import repeated, validate
 from glimpse.protocols.form import Part
-from glimpse.protocols.pictures import warnings_json
 from glimpse.request import (
     DEFAULT_OUTPUT_QUALITY,
     DEFAULT_STRENGTH,
@@ -29,16 +24,10 @@ from glimpse.request import (
     max_steps,
     size_of_aspect,
 )
-from glimpse.request import (
-    IGNORED_FIELDS as FALS_IGNORED_FIELDS,
-)
+from glimpse.request import IGNORED_FIELDS as FALS_IGNORED_FIELDS
 from glimpse.request_warnings import Shown
 
 Operation = Literal["image_generation", "image_edit"]
-
-PATHS = ("/v1/images", "/v1/models")
-# What its clients put behind their `base_url`.
-ENDING = re.compile(r"/(images/(generations|edits|variations)|models)/?$")
 
 # Fields of OpenAI's own that change nothing here: values that ask for what is done anyway, and why
 # any other has no effect. Who the user is changes no picture elsewhere either.
@@ -66,15 +55,6 @@ SIDE = re.compile(r"image_size\[(width|height)\]")
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 MOST_OBLONG = 3.0  # width to height, or height to width
 PARTIAL_SIDE = 1024  # pixels; a PNG of noise is then just under what a decoder's answer may have
-
-# Nothing is metered, but clients have these fields typed as numbers.
-USAGE = {
-    "input_tokens": 0,
-    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
-    "output_tokens": 0,
-    "output_tokens_details": {"image_tokens": 0, "text_tokens": 0},
-    "total_tokens": 0,
-}
 
 SHOWN = Shown(
     no_previews="partial_images says how many there are, in a stream",
@@ -220,7 +200,7 @@ def _request(
     """`given` has the fields as they came, also those that are ignored."""
     if wanted.model is not None and wanted.model not in models:
         if not OPENAI_MODEL.fullmatch(wanted.model):
-            raise _no_such_model(models)
+            raise no_such_model(models)
     if wanted.background == "transparent":
         raise invalid("background", "pictures are opaque here; leave it out")
     if wanted.partial_images and not wanted.stream:
@@ -292,7 +272,7 @@ def generation_fields(asked: ImagesRequest, offer: Offer) -> dict[str, Any]:
 
 
 def _steps(asked: ImagesRequest, offer: Offer) -> int:
-    steps = _steps_wanted(asked, offer)
+    steps = steps_of_quality(asked, offer)
     # Without a mask only a part of the steps is run for an input picture, and one must be left.
     starts_from_picture = asked.image is not None or "image_url" in asked.native
     least = math.ceil(1 / DEFAULT_STRENGTH) if starts_from_picture and asked.mask is None else 1
@@ -300,7 +280,7 @@ def _steps(asked: ImagesRequest, offer: Offer) -> int:
     return min(max(steps, least), max_steps(scheduler))
 
 
-def _steps_wanted(asked: ImagesRequest, offer: Offer) -> int:
+def steps_of_quality(asked: ImagesRequest, offer: Offer) -> int:
     """By the quality alone, before the limits."""
     return round(offer.default_steps * STEPS_BY_QUALITY[asked.quality])
 
@@ -319,188 +299,5 @@ def with_partials(request: GenerationRequest, asked: ImagesRequest) -> Generatio
     return replace(request, preview=previews, output_quality=asked.output_quality)
 
 
-def with_warnings(
-    request: GenerationRequest, asked: ImagesRequest, offer: Offer
-) -> GenerationRequest:
-    """The request of `with_partials`, with what of OpenAI's own fields is not done. Fields that the
-    client did not give, such as steps that follow from the quality, have no warnings."""
-    known = {*asked.given, *FIELD_NAMES["image_edit"]}
-    native = [each for each in request.warnings if field_of(each) in known]
-    found = (*_without_effect(request, asked, offer), *_not_done(asked.given))
-    return replace(request, warnings=(*native, *found))
-
-
-def _without_effect(
-    request: GenerationRequest, asked: ImagesRequest, offer: Offer
-) -> Iterator[str]:
-    given = asked.given
-    if OPENAI_MODEL.fullmatch(given.get("model", "")):
-        yield "model is not served here; the one of GET /v1/models made the picture."
-    made = f"{request.width}x{request.height}"
-    if given.get("size", "auto") not in ("auto", made):
-        yield f"size gives the aspect alone; at the model's native area the picture is {made}."
-    if given.get("quality", "auto") != "auto":
-        if "num_inference_steps" in asked.native:
-            yield "quality has no effect: num_inference_steps is given."
-        elif request.num_inference_steps != _steps_wanted(asked, offer):
-            yield f"quality is held to {request.num_inference_steps} steps, a limit of the model."
-    if asked.transparent:
-        yield (
-            "mask is left out: what is transparent in image counts as white, and the whole picture "
-            "is drawn again. With the model dall-e-2 it would be the mask."
-        )
-    if asked.partial_images > len(request.preview_steps):
-        yield f"partial_images are {len(request.preview_steps)}, as so few steps are run."
-    if request.preview_steps and request.num_images > 1:
-        yield "partial_images are of the first picture; the others have none."
-
-
-def _not_done(given: Mapping[str, Any]) -> Iterator[str]:
-    for name, (harmless, because) in NOT_DONE.items():
-        value = given.get(name)
-        if value is not None and value not in harmless:
-            yield f"{name} has no effect: {because}."
-
-
-def encode(
-    event: Event, request: GenerationRequest, asked: ImagesRequest, now: int
-) -> bytes | None:
-    """An event as it goes to the client at `now`, in seconds since 1970: a server-sent event for
-    each picture in it. None for events that it does not see.
-    """
-    match event:
-        case Preview():
-            return _sent(
-                f"{asked.operation}.partial_image",
-                _base64(event.picture),
-                {"partial_image_index": sorted(request.preview_steps).index(event.step)},
-                _told(request, asked, now),
-            )
-        case Final():
-            told = _told(request, asked, now) | warnings_json(_named(event.warnings, asked))
-            return b"".join(
-                _sent(f"{asked.operation}.completed", _base64(picture), {"usage": USAGE}, told)
-                for picture in event.pictures
-            )
-        case Failed():
-            return _sent("error", error_json(event.error, FIELD_NAMES[asked.operation]))
-        case _:
-            return None
-
-
-def _sent(kind: str, *parts: Mapping[str, Any]) -> bytes:
-    fields = {"type": kind}
-    for part in parts:
-        fields |= part
-    data = json.dumps(fields, separators=(",", ":"))
-    return f"event: {kind}\ndata: {data}\n\n".encode("ascii")
-
-
-def _told(request: GenerationRequest, asked: ImagesRequest, now: int) -> dict[str, Any]:
-    return {"created_at": now, **_properties(request, asked)}
-
-
-def _properties(request: GenerationRequest, asked: ImagesRequest) -> dict[str, Any]:
-    """As they turned out: no `auto` among them."""
-    return {
-        "size": f"{request.width}x{request.height}",
-        "quality": asked.quality,
-        "background": "opaque",
-        "output_format": asked.output_format,
-    }
-
-
-def images_json(
-    final: Final, request: GenerationRequest, asked: ImagesRequest, now: int
-) -> dict[str, Any]:
-    """The whole answer without a stream."""
-    return {
-        "created": now,
-        "data": [
-            {"url": _data_uri(picture.data, picture.content_type)}
-            if asked.as_url
-            else _base64(picture)
-            for picture in final.pictures
-        ],
-        "usage": USAGE,
-        **_properties(request, asked),
-        **warnings_json(_named(final.warnings, asked)),
-    }
-
-
-def _named(warnings: Iterable[str], asked: ImagesRequest) -> tuple[str, ...]:
-    return renamed_warnings(warnings, FIELD_NAMES[asked.operation])
-
-
-def _base64(picture: Picture) -> dict[str, str]:
-    return {"b64_json": base64.b64encode(picture.data).decode("ascii")}
-
-
-def _data_uri(data: bytes, content_type: str = "image/png") -> str:
-    """What is really in it only matters where a client is to read it."""
-    return f"data:{content_type};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def models_json(models: Collection[str], created: int) -> dict[str, Any]:
-    return {
-        "object": "list",
-        "data": [_model_json(name, created) for name in models],
-    }
-
-
-def model_json(name: str, models: Collection[str], created: int) -> dict[str, Any]:
-    """One of the models by its name. Raises `ModelNotFound`."""
-    if name not in models:
-        raise _no_such_model(models)
-    return _model_json(name, created)
-
-
-def _model_json(name: str, created: int) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": created,
-        "owned_by": name.partition("/")[0],
-    }
-
-
-def _no_such_model(models: Collection[str]) -> ModelNotFound:
+def no_such_model(models: Collection[str]) -> ModelNotFound:
     return ModelNotFound(f"No such model; this server has {', '.join(models)}.")
-
-
-def speaks(path: str) -> bool:
-    """Whether what is at a path is answered in OpenAI's words, errors too."""
-    return any(path == root or path.startswith(f"{root}/") for root in PATHS)
-
-
-def hint(path: str) -> str:
-    """For a path where nothing is, if a client of OpenAI's was given a wrong `base_url`."""
-    ending = ENDING.search(path)
-    if ending is None or speaks(path):
-        return ""
-    return f" The OpenAI images API has /v1/{ending[1]}: base_url ends with /v1."
-
-
-def status(error: GlimpseError) -> int:
-    """OpenAI's for bad input is 400."""
-    return 400 if isinstance(error, InvalidRequest) else error.status
-
-
-def names_at(path: str) -> Mapping[str, str]:
-    """The names that clients of a route have for fields, by those that they have further in."""
-    return FIELD_NAMES["image_edit" if path == f"{PATHS[0]}/edits" else "image_generation"]
-
-
-def error_json(
-    error: GlimpseError, names: Mapping[str, str] = FIELD_NAMES["image_edit"]
-) -> dict[str, Any]:
-    """`param` is the first field that is wrong, by the client's name for it."""
-    param = None
-    if isinstance(error, InvalidRequest):
-        error = renamed(error, names)
-        place = [part for part in error.problems[0]["loc"] if part != "body"]
-        param = ".".join(map(str, place)) or None
-    kind = "server_error" if error.fault == "server" else "invalid_request_error"
-    if error.status == 429:
-        kind = "rate_limit_error"
-    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}

@@ -1,4 +1,4 @@
-"""`glimpse.protocols.openai`: what is asked for in OpenAI's words, and the exact answers."""
+"""OpenAI's words: what is asked for, the warnings and the exact answers."""
 
 import base64
 import dataclasses
@@ -26,18 +26,20 @@ from glimpse.protocols.openai import (
     SHOWN,
     ImagesInput,
     ImagesRequest,
-    encode,
-    error_json,
     generation_fields,
-    images_json,
-    models_json,
     parse_edit,
     parse_generation,
+    with_partials,
+)
+from glimpse.protocols.openai_answers import (
+    encode,
+    error_json,
+    images_json,
+    models_json,
     speaks,
     status,
-    with_partials,
-    with_warnings,
 )
+from glimpse.protocols.openai_warnings import with_warnings
 from glimpse.request import GenerationRequest, parse_request
 from tests.fakes import OFFER, looked_at, make_request
 from tests.mutations import PNG_URL
