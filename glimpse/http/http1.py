@@ -9,8 +9,11 @@ from typing import Any
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-ABSOLUTE_FORM = re.compile(rb"https?://([^/?#@]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
+ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
+# Of RFC 3986, a name or an address without a user; the header may be empty (RFC 9112, section 3.2).
+HOST = re.compile(rb"(\[[\w:.%~!$&'()*+,;=-]+\]|[\w.%~!$&'()*+;=-]*)(:[0-9]*)?")
 OFFER = (b"upgrade", b"http2-settings")  # the headers of an offer; `Connection` names them, too
+OTHER_VERSION = "The server speaks HTTP/1.1; send the request so."
 WHOLE_SERVER = b"/*"  # the path in place of `*`, as an application's paths begin with a slash
 
 
@@ -92,6 +95,8 @@ class HTTP1(HttpToolsProtocol):
             msg = f"The request is not valid HTTP/1.1: {failure}."
             if isinstance(failure.__context__, Malformed):
                 msg = str(failure.__context__)
+            elif "PRI" in str(failure):  # HTTP/2, by a client that has not asked
+                msg = OTHER_VERSION
         self.transport.write(refusal(HTTPStatus.BAD_REQUEST, "bad_request", msg))
         self.transport.close()
 
@@ -119,7 +124,7 @@ class HTTP1(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
-            super().on_header(name, value)
+            super().on_header(name, value.strip(b" \t"))  # white space is no part of it
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -127,10 +132,15 @@ class HTTP1(HttpToolsProtocol):
         self._version = self.parser.get_http_version()
         if self._method == b"CONNECT":
             raise Malformed("CONNECT is not served here.")
+        if not self._version.startswith("1."):
+            raise Malformed(OTHER_VERSION)
         self.opens_websocket = self._is_handshake()
         self.comes_again = self.parser.should_upgrade() and not self.opens_websocket
         if self.comes_again:
             return
+        if self.opens_websocket:  # websockets takes no second offer beside this one
+            others = [header for header in self.headers if header[0] != b"upgrade"]
+            self.headers[:] = [*others, (b"upgrade", b"websocket")]
         self._check_host()
         self._read_target()
         old = self._version != "1.1"
@@ -145,9 +155,11 @@ class HTTP1(HttpToolsProtocol):
             super().on_message_complete()
 
     def _check_host(self) -> None:
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self._version == "1.1"):
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1 or (not hosts and self._version == "1.1"):
             raise Malformed("Send the header Host, once.")
+        if not all(HOST.fullmatch(host) for host in hosts):
+            raise Malformed("The header Host must be a name or an address, and may have a port.")
 
     def _read_target(self) -> None:
         """Leaves a path and a query in `url` (RFC 9112, section 3.2)."""
@@ -157,7 +169,7 @@ class HTTP1(HttpToolsProtocol):
             self.url = WHOLE_SERVER
             return
         absolute = ABSOLUTE_FORM.fullmatch(self.url)
-        if absolute is None:
+        if absolute is None or not HOST.fullmatch(absolute[1]):
             raise Malformed("The target of the request must be a path, such as /stream.")
         host, path = absolute.groups(b"")
         others = [header for header in self.headers if header[0] != b"host"]

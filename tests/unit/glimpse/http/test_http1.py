@@ -108,6 +108,51 @@ async def test_a_handshake_that_is_too_large_is_answered(extra: bytes) -> None:
     assert Answer(wire.written).status == 431 and wire.closed
 
 
+async def test_a_websocket_is_opened_where_another_protocol_is_offered_too() -> None:
+    handshake = HANDSHAKE.replace(b"Upgrade: websocket", b"Upgrade: h2c, WebSocket")
+    assert (await answered(b"GET /ws HTTP/1.1\r\n%b\r\n" % handshake)).status == 101
+
+
+# Headers
+
+
+async def test_white_space_around_a_value_is_no_part_of_it() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: \ta \t\r\nOrigin:http://b \r\nExpect: 100-continue \r\n"
+    wire = await sent(head + b"Content-Length: 1 \r\n\r\n", b"a")
+    assert wire.written.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+    headers = dict(Answer(Answer(wire.written).rest).said["headers"])
+    assert (headers["host"], headers["origin"]) == ("a", "http://b")
+
+
+@pytest.mark.parametrize(
+    "host", [b"", b"a", b"A_b.example:8000", b"10.0.0.1:80", b"[::1]", b"[fe80::1%25eth0]:80"]
+)
+async def test_a_host_is_a_name_or_an_address(host: bytes) -> None:
+    said = (await answered(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host)).said
+    assert said["headers"] == [["host", host.decode()]]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"a b",
+        b"b@a",
+        b"a/b",
+        b"a?b",
+        b"a#b",
+        b"a:b",
+        b"a:1:2",
+        b"[::1",
+        b"::1",
+        b"a,b",
+        b"\xc3\xbc",
+    ],
+)
+async def test_any_other_host_is_malformed(host: bytes) -> None:
+    answer = await answered(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+    assert answer.status == 400 and "a name or an address" in answer.said["message"]
+
+
 # Targets
 
 
@@ -209,6 +254,7 @@ async def test_a_body_where_none_is_expected_leaves_the_connection_usable() -> N
         (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", "must be a path"),
         (b"GET ftp://a/b HTTP/1.1\r\nHost: a\r\n\r\n", "must be a path"),
         (b"GET http://b@a/ HTTP/1.1\r\nHost: a\r\n\r\n", "must be a path"),
+        (b"GET http://:b/ HTTP/1.1\r\nHost: a\r\n\r\n", "must be a path"),
         (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT is not served"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b\r\n c\r\n\r\n", "whitespace"),  # obs-fold
         (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", "header"),
@@ -221,7 +267,8 @@ async def test_a_body_where_none_is_expected_leaves_the_connection_usable() -> N
         ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding"),
         (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", "version"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP"),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", "The server speaks HTTP/1.1"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "The server speaks HTTP/1.1"),
         (b"\x16\x03\x01\x02\x00\x01\x00", "method"),  # TLS, where there is none
     ],
 )
