@@ -32,13 +32,13 @@ async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
     kind = _content_type(request)
     if kind != "application/json" and not kind.endswith("+json"):
         raise UnsupportedMediaType("Send JSON, with the header content-type: application/json.")
+    body = b"".join([chunk async for chunk in _chunks(request, max_bytes)])
+    if not body.strip():
+        raise _problem(EMPTY)
     try:
-        body = b"".join([chunk async for chunk in _chunks(request, max_bytes)])
-        if not body:
-            raise _problem(EMPTY)
         fields = json_text.loads(body)
-    except json_text.NotRead as reason:
-        raise _problem(EMPTY if str(reason) == "is empty" else str(reason)) from None
+    except json_text.NotRead as failure:
+        raise _problem(str(failure)) from None
     if not isinstance(fields, dict):
         raise _problem("must be a JSON object, such as " + EXAMPLE)
     return fields
@@ -76,10 +76,11 @@ def _check_plain(request: Request) -> None:
 
 
 def _has_none(request: Request) -> bool:
-    """Whether nothing was sent, and nothing said about it."""
+    """Whether the head says that nothing comes."""
     headers = request.headers
-    length = headers.get("content-length", "0")
-    return length == "0" and not {"content-type", "transfer-encoding"} & {*headers.keys()}
+    if "transfer-encoding" in headers:
+        return False
+    return headers.get("content-length", "" if "content-type" in headers else "0") == "0"
 
 
 def _tokens(request: Request, header: str) -> list[str]:
