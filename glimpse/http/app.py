@@ -62,7 +62,6 @@ def create_app(service: Service, options: AppOptions) -> FastAPI:
         ("", [], failures),
         ("/{owner}/{alias}", known, (*failures, 404)),
     ):
-        # Before the page of the same path: of the two, a 405 names the method of the first.
         app.include_router(
             generate.router(prefix, service, options.max_body_bytes, options.ping_interval_s),
             dependencies=dependencies,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -137,7 +138,7 @@ def install(app: FastAPI) -> None:
     async def routing(request: Request, error: Any) -> Response:
         path = request.url.path
         if error.status_code == 405:
-            allowed = _allowed(error)
+            allowed = _allowed(request, error)
             if request.method == "OPTIONS":
                 return Response(status_code=204, headers={"allow": allowed})
             message = (
@@ -190,9 +191,18 @@ def _no_upgrade() -> NotFound:
     )
 
 
-def _allowed(error: HTTPException) -> str:
-    methods = (error.headers or {}).get("Allow", "").split(", ")
-    return ", ".join([*methods, "HEAD"] if "GET" in methods else methods)
+def _allowed(request: Request, error: HTTPException) -> str:
+    """All methods of the path. Starlette names those of the first route that has it, and a route
+    that answers with a 405 itself has none."""
+    allowed = {*(error.headers or {}).get("Allow", "").split(", ")} - {""}
+    path = getattr(request.scope.get("route"), "path", "")
+    for route in iter_route_contexts(request.app.routes):
+        methods = route.methods or set()
+        if route.path == path and request.method not in methods:
+            allowed |= methods
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    return ", ".join(sorted(allowed))
 
 
 def _nothing_at(path: str) -> NotFound:

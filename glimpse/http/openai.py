@@ -125,7 +125,9 @@ def router(
     async def no_model(alias: str) -> Response:
         return JSONResponse(openai_answers.model_json(alias, models, started))
 
-    @routes.post("/models", include_in_schema=False)
+    others = ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+    @routes.api_route("/models", methods=others, include_in_schema=False)
     async def no_model_is_made() -> Response:
         # The path is one of an application too, owner/alias, which would be looked for in vain.
         raise HTTPException(405, headers={"Allow": "GET"})

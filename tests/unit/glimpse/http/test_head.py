@@ -45,12 +45,22 @@ async def test_a_refusal_has_no_body_either() -> None:
     assert (answer.status_code, answer.content) == (421, b"")
 
 
-@pytest.mark.parametrize(("path", "allowed"), [("/health", "GET, HEAD"), ("/stream", "POST")])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/health", "GET, HEAD"),
+        ("/stream", "POST"),
+        ("/", "GET, HEAD, POST"),
+        ("/glimpse/miniature", "GET, HEAD, POST"),
+        ("/v1/models", "GET, HEAD"),
+        ("/docs/static/swagger-ui.css", "GET, HEAD"),
+    ],
+)
 async def test_which_methods_there_are_is_told(path: str, allowed: str) -> None:
     server = Server()
     answer = await server.ask("PATCH", path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
-    assert f"use {allowed}." in answer.json()["message"]
+    assert f"use {allowed}." in answer.text
     answer = await server.ask("OPTIONS", path)
     assert (answer.status_code, answer.headers["allow"], answer.content) == (204, allowed, b"")
     assert server.meter.of("refused") == ["method_not_allowed"]
