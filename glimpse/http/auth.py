@@ -7,6 +7,7 @@ the lease of a session is held for as long as its door runs. Doors find a `Calle
 
 import logging
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -60,8 +61,7 @@ class AuthMiddleware:
             lease = None if kind is None else await self._leases.take(key, kind)
         except GlimpseError as refusal:
             if isinstance(refusal, Unauthorized):
-                address = (scope.get("client") or ("an unknown address",))[0]
-                self._failures.warn(f"authentication failed, from {address}")
+                self._failures.warn(f"authentication failed, from {_address(scope)}")
             await refuse(refusal, scope, receive, send)
             return
         state["caller"] = Caller(key, key.owner, self._leases)
@@ -108,6 +108,15 @@ class NobodyIsAsked:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope.setdefault("state", {})["caller"] = of_connection(scope)
         await self._app(scope, receive, send)
+
+
+def _address(scope: Scope) -> str:
+    """The client's, if it is one: behind a proxy on this machine uvicorn has it from a header."""
+    try:
+        host = (scope.get("client") or ("",))[0].partition("%")[0]  # a zone may have any name
+        return str(ip_address(host))
+    except ValueError:
+        return "an unknown address"
 
 
 def _shown(header: str) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 from fastapi import FastAPI
@@ -141,6 +142,23 @@ async def test_failed_authentication_is_counted_and_warned_of_once(
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == ["authentication failed, from 127.0.0.1"]
     assert "glimpse_wrong" not in caplog.text
+
+
+@pytest.mark.parametrize("client", [("a" * 60_000, 1), ("1.2.3.4 ERROR forged", 0), None])
+async def test_what_is_no_address_does_not_reach_the_log(
+    client: tuple[str, int] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = httpx.ASGITransport(Guarded().server.app, client=client)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        assert (await http.post("/", json=INPUT)).status_code == 401
+    assert "authentication failed, from an unknown address" in caplog.text
+
+
+async def test_an_address_is_logged_without_its_zone(caplog: pytest.LogCaptureFixture) -> None:
+    transport = httpx.ASGITransport(Guarded().server.app, client=("fe80::1% forged", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        await http.post("/", json=INPUT)
+    assert "from fe80::1" in caplog.text and "forged" not in caplog.text
 
 
 async def test_log_lines_name_the_key_of_a_picture_and_of_a_session(
