@@ -7,11 +7,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from glimpse.errors import (
+    BadRequest,
     GlimpseError,
     MethodNotAllowed,
     NotFound,
@@ -117,9 +119,9 @@ def _told(path: str, error: GlimpseError) -> tuple[str, int, dict[str, str]]:
 
 async def refuse(error: GlimpseError, scope: Scope, receive: Receive, send: Send) -> None:
     """The answer of a middleware. A WebSocket is closed before it is accepted, which servers tell
-    the client as HTTP 403; only that nothing is there is said, where the server can."""
+    the client as HTTP 403. Where the server can, a mistake in the request is told as such."""
     if scope["type"] == "websocket" and not (
-        isinstance(error, NotFound) and DENIAL_RESPONSE in scope.get("extensions", {})
+        isinstance(error, BadRequest | NotFound) and DENIAL_RESPONSE in scope.get("extensions", {})
     ):
         count_refusal(scope, error.code)
         await send({"type": "websocket.close", "code": 1008, "reason": ""})
@@ -153,8 +155,7 @@ def install(app: FastAPI) -> None:
         return Refusal(code, json.dumps(fields), error.status_code, error.headers or {})
 
     async def unforeseen(request: Request, error: Exception) -> Response:
-        # This goes out past the middleware that sets the header elsewhere. Starlette raises the
-        # error again afterwards, for the server's log.
+        # Starlette raises the error again afterwards, for the server's log.
         return _refusal(request.url.path, GlimpseError(), {HEADER: request.state.request_id})
 
     async def gone(request: Request, error: Any) -> Response:
@@ -165,7 +166,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(ClientGone, gone)
     app.add_exception_handler(HTTPException, routing)
+    # Outside of all middleware, for a failure of theirs; inside it, so that CORS's is passed.
     app.add_exception_handler(Exception, unforeseen)
+    app.add_middleware(ServerErrorMiddleware, handler=unforeseen)
     app.router.default = _Nowhere(app.router.default)
 
 

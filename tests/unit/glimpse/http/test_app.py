@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from glimpse.errors import StageLost
+from glimpse.http.access import AccessOptions
 from tests.fakes import until
 from tests.unit.glimpse.http.asgi import INPUT, Server
 from tests.unit.glimpse.http.test_auth import AUTHORIZED, Guarded
@@ -129,6 +130,16 @@ async def test_a_handshake_whose_upgrade_was_lost_on_the_way_says_so(
     assert "only a WebSocket at this path" in answer.json()["message"]
 
 
+@pytest.mark.parametrize("name", ["authorization", "host", "origin"])
+async def test_a_websocket_whose_head_names_two_is_a_400(name: str) -> None:
+    server = Server()
+    pairs = [("host", "test"), (name, "a"), (name, "a")]
+    async with Socket(server.app, "/realtime", headers=pairs, says_why=True) as socket:
+        assert socket.opened["status"] == 400
+        assert json.loads((await socket._next())["body"])["error_type"] == "bad_request"
+    assert server.meter.calls == [("refused", "bad_request")]
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/ws/", "/glimpse/nothing/ws", "/stream", "/"])
 async def test_a_websocket_to_a_wrong_path_is_a_404_where_the_server_can_say_so(path: str) -> None:
     server = Server()
@@ -165,11 +176,25 @@ async def test_an_error_of_the_server_tells_nothing_of_itself_but_whose_request_
         raise RuntimeError("secret")
 
     server.service.parse = parse  # type: ignore[method-assign]
-    answer = await server.ask("POST", "/", json=INPUT)
+    answer = await server.ask("POST", "/", json=INPUT, headers={"origin": "http://test"})
     assert answer.status_code == 500
     assert answer.json()["error_type"] == "internal_error"
     assert "secret" not in answer.text
     assert answer.headers["x-fal-request-id"]
+    assert server.meter.of("refused") == ["internal_error"]
+
+
+async def test_a_page_of_another_origin_is_told_of_an_error_of_the_server() -> None:
+    page = "https://page.example"
+    server = Server(access=AccessOptions(("*",), (page,), None))
+
+    def parse(*_: object, **__: object) -> Any:
+        raise RuntimeError
+
+    server.service.parse = parse  # type: ignore[method-assign]
+    answer = await server.ask("POST", "/", json=INPUT, headers={"origin": page})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (500, page)
+    assert server.meter.of("refused") == ["internal_error"]
 
 
 async def test_health_is_503_while_starting_and_200_once_every_stage_answers() -> None:
