@@ -3,6 +3,7 @@ client sends before any limit of ours can count it."""
 
 import logging
 import os
+import re
 
 # Not public, but nothing public says what Serve takes from a client's headers.
 from ray.serve._private.constants import (
@@ -64,7 +65,7 @@ def _count(variable: str) -> int | None:
     value = os.environ.get(variable)
     if value is None:
         return None
-    if not (value.isascii() and value.isdecimal() and 1 <= int(value[:9]) <= 10**6):
+    if not re.fullmatch("[1-9][0-9]{0,5}|1000000", value):
         raise ValueError(f"{variable} must be a whole number of connections, 1 to 1000000")
     return int(value)
 

@@ -77,7 +77,9 @@ def test_how_many_connections_there_may_be_is_a_variable(monkeypatch: pytest.Mon
     assert taken(monkeypatch, None, 20) == 7
 
 
-@pytest.mark.parametrize("value", ["", "0", "-1", "many", "1.5", "٣", "9" * 20])
+@pytest.mark.parametrize(
+    "value", ["", "0", "-1", "many", "1.5", "٣", "9" * 20, "1000001", "0000010000001"]
+)
 @pytest.mark.parametrize(
     "variable", ["GLIMPSE_MAX_CONNECTIONS", "GLIMPSE_MAX_CONNECTIONS_PER_ADDRESS"]
 )
