@@ -16,7 +16,7 @@ from glimpse.request import GenerationRequest
 
 PATHS = ("/v1/images", "/v1/models")
 # What its clients put behind their `base_url`.
-ENDING = re.compile(r"/(images/(generations|edits|variations)|models)/?$")
+ENDING = re.compile(r"/(images/(generations|edits)|models)(/|$)")
 
 # Nothing is metered, but clients have these fields typed as numbers.
 USAGE = {
