@@ -142,6 +142,25 @@ def test_junk_and_segments_are_bounded() -> None:
         jpeg.read_header(whole[:2])
 
 
+@pytest.mark.parametrize("filling", [b"\xff" * 2**22 + b"\0", b"\xff\0" * 2**21, bytes(2**22)])
+def test_megabytes_between_segments_take_no_longer_than_they_are_long(filling: bytes) -> None:
+    """A search that began anew at every fill byte would take years."""
+    whole = encoded(SHAPE, "JPEG")
+    with pytest.raises(Damaged, match="too much between"):
+        jpeg.read_header(whole[:2] + filling + whole[2:])
+
+
+@pytest.mark.parametrize("filling", [b"\xff\0", b"\xff\xd0", b"\xff\xd7", b"\xff", b"\0", b"\xd8"])
+def test_the_data_of_a_scan_end_at_the_next_marker(filling: bytes) -> None:
+    whole = encoded(SHAPE, "JPEG", progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    for length in (0, 1, jpeg.PIECE, jpeg.PIECE - 1 - last % jpeg.PIECE, 2 * jpeg.PIECE + 7):
+        longer = whole[:-2] + filling * length + whole[-2:]
+        assert jpeg.read_header(longer) == jpeg.read_header(whole)
+        with pytest.raises(CutOff):
+            jpeg.read_header(whole[:-2] + filling * length)
+
+
 def test_a_jpeg_that_pillow_would_read_otherwise_is_refused() -> None:
     """Two frame headers: the size that was checked has to be the one that is read."""
     whole = encoded(SHAPE, "JPEG")
