@@ -170,6 +170,33 @@ def test_a_jpeg_that_pillow_would_read_otherwise_is_refused() -> None:
     assert refusal(whole[: at + 19] + second + whole[at + 19 :]).startswith("is not a picture")
 
 
+def avif_with(kind: bytes, length: int, count: int = 1) -> bytes:
+    """An AVIF with boxes more among those that describe it."""
+    whole = encoded(SHAPE, "AVIF")
+    at = whole.index(b"meta") - 4
+    end = at + int.from_bytes(whole[at : at + 4])
+    more = (struct.pack(">I4s", length, kind) + bytes(length - 8)) * count
+    size = struct.pack(">I", end - at + len(more))
+    return whole[:at] + size + whole[at + 4 : end] + more + whole[end:]
+
+
+@pytest.mark.parametrize("kind", [b"iinf", b"iloc", b"iref", b"abcd"])
+def test_an_avif_of_many_items_is_refused(kind: bytes) -> None:
+    """libavif takes four seconds for 60,000 items."""
+    assert refusal(avif_with(kind, 40_000)).startswith("has too many items")
+    assert refusal(avif_with(kind, 100, 400)).startswith("has too many items")
+    assert refusal(avif_with(kind, 8, 5000)).startswith("has too many boxes")
+    hidden = b"\0\0\0\x0cmoov\0\0\0\1" + avif_with(kind, 40_000)[32:]
+    assert refusal(avif_with(b"free", 8)[:32] + hidden).startswith("has too many items")
+
+
+def test_an_avif_may_have_a_large_profile_and_pixels_beside_its_description() -> None:
+    assert look(encoded(SHAPE, "AVIF", icc_profile=bytes(100_000))).width == 60
+    for kind in (b"free", b"idat"):
+        with pytest.raises(InvalidRequest, match="not a picture"):  # its offsets are wrong now
+            read_pixels(look(avif_with(kind, 100_000)), 64, 64)
+
+
 @pytest.mark.parametrize("picture_format", ["JPEG", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_size_is_that_of_the_picture_turned_upright(
