@@ -392,7 +392,7 @@ def picture_in(field: str, value: object, offer: Offer) -> InputPicture:
     """An encoded picture, as bytes or as a data URI, that was looked at. Raises `InvalidRequest`
     about the field."""
     if isinstance(value, bytes):
-        data_uri.check_bytes(value, field, offer.max_input_bytes)
+        data_uri.check_bytes(len(value), field, offer.max_input_bytes)
     else:
         value = data_uri.decoded(value, field, offer.max_input_bytes)
     return inspect(value, field, offer.max_input_pixels)

@@ -44,6 +44,31 @@ def test_every_form_means_the_same_bytes(url: str) -> None:
     assert read(url) == DATA
 
 
+@pytest.mark.parametrize("ending", ["", "\n", "-", "="])
+def test_what_has_to_be_cleaned_may_begin_anywhere(ending: str) -> None:
+    data = random.Random(ending).randbytes(400_000) + b"\xfb\xef\xfe"
+    text = base64.b64encode(data).decode()
+    if ending == "-":
+        text = text[:-4] + text[-4:].replace("+", "-").replace("/", "_")
+    elif ending == "=":
+        data, text = data[:-1], base64.b64encode(data[:-1]).decode()
+    else:
+        text = text[:-3] + ending + text[-3:]
+    assert read(f"data:;base64,{text}", 10**6) == data
+
+
+def test_a_long_text_with_escapes_is_refused() -> None:
+    """They take long to decode."""
+    assert len(read("data:," + "%41" * 1_398_101, 2 * 10**6)) == 1_398_101
+    with pytest.raises(InvalidRequest, match="send base64 without escapes"):
+        read("data:," + "%41" * 1_398_102, 2 * 10**6)
+
+
+def test_no_more_is_decoded_than_a_picture_may_have() -> None:
+    with pytest.raises(InvalidRequest, match="larger than 1000 bytes"):
+        read("data:;base64," + "A" * 10**6 + "*")  # which would be broken
+
+
 def test_a_large_one_is_decoded_in_pieces() -> None:
     for size in (2**16 * 3 - 1, 2**16 * 3, 2**16 * 3 + 1, 10**6):
         data = random.Random(size).randbytes(size)
