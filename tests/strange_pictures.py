@@ -1,5 +1,6 @@
 """Input pictures that cameras, programs and people who mean no good make."""
 
+import base64
 import io
 import struct
 import zlib
@@ -7,10 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
-FIELD = Path(__file__).parents[2] / "shared" / "data" / "field"
-"""Files that the product was tried with; they lie beside the repository."""
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAA"
+    "AAAAAAAAACJpbG9jAAAAAERAAAEAAQAAAAABoQABAAAAAAAAAB8AAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABo"
+    "dmMxAAAAAA5waXRtAAAAAAABAAAA/WlwcnAAAADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEA"
+    "GEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAA"
+    "AwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xhcAAAADAAAAAB"
+    "AAAAIAAAAAH////wAAAAAv///+AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWBAgMFhAAAACdt"
+    "ZGF0AAAAGygBrwY4iS58L/CNf9f/C0///8f+TM1MJzjPwA=="
+)
+"""48 x 32, of the colour (10, 120, 200). Nothing that is installed here writes HEIC."""
+
+
+def field_file(name: str) -> bytes:
+    """One that the product was tried with. They lie beside the repository, but not everywhere."""
+    path = Path(__file__).parents[2] / "shared" / "data" / "field" / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    return path.read_bytes()
 
 
 def encoded(image: Image.Image, picture_format: str, **options: Any) -> bytes:
@@ -74,6 +92,7 @@ READABLE = {
     "animated PNG": encoded(MANY[0], "PNG", save_all=True, append_images=MANY[1:]),
     "animated WebP": encoded(MANY[0], "WEBP", save_all=True, append_images=MANY[1:]),
     "AVIF": encoded(MANY[0], "AVIF"),
+    "HEIC": HEIC,
     "animated AVIF": encoded(MANY[0], "AVIF", save_all=True, append_images=MANY[1:]),
 }
 TOO_LARGE = {

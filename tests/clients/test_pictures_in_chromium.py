@@ -13,7 +13,7 @@ from glimpse.input_pictures.inspection import inspect
 from glimpse.input_pictures.reading import read_pixels
 from tests.clients.chromium import PROGRAM, Page, page_of
 from tests.many_pictures import Made, many
-from tests.strange_pictures import FIELD
+from tests.strange_pictures import field_file
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium here")
 
@@ -86,5 +86,6 @@ def test_hundreds_of_pictures_are_read_as_they_are_shown() -> None:
 )
 def test_real_files_are_read_as_they_are_shown(name: str) -> None:
     kind = "avif" if name.endswith("heif") else name.rsplit(".")[-1].replace("jpg", "jpeg")
+    made = Made(f"{kind} {name}", field_file(name), (0, 0))
     with page_of("about:blank") as page:
-        assert [*wrong(page, Made(f"{kind} {name}", (FIELD / name).read_bytes(), (0, 0)))] == []
+        assert [*wrong(page, made)] == []

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from glimpse.input_pictures.inspection import inspect
 from glimpse.input_pictures.masks import Mask, MaskOf, read_mask
-from tests.strange_pictures import FIELD, encoded
+from tests.strange_pictures import encoded, field_file
 
 SIDE = 128
 CELL = 8
@@ -152,17 +152,33 @@ def test_a_line_of_three_pixels_at_every_offset_of_a_cell(angle: float) -> None:
             assert pieces(mask_of(line(angle, offset, 3, how, 1)).cells) == 1
 
 
-def test_thin_lines_of_a_real_file_are_repainted() -> None:
-    found = read((FIELD / "mask_thin_lines.png").read_bytes())
+def thin_lines() -> bytes:
+    """Two lines of 7 pixels, of which no pixel is at the upper left of a cell."""
+    image = Image.new("L", (SIDE, SIDE))
+    for left in (33, 65):
+        image.paste(255, (left, 0, left + 7, SIDE))
+    return encoded(image, "PNG")
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_thin_lines_are_repainted(real: bool) -> None:
+    found = read(field_file("mask_thin_lines.png") if real else thin_lines())
     assert found.warnings == ()
     expected = np.zeros((16, 16), bool)
     expected[:, [4, 8]] = True
     assert np.array_equal(found.cells, expected)
 
 
-def test_a_real_file_whose_white_lies_between_cells_is_warned_of() -> None:
-    """Eight by eight pixels in the middle of four cells."""
-    found = read((FIELD / "mask_off.png").read_bytes())
+def off_the_cells() -> bytes:
+    """Eight by eight white pixels in the middle of four cells."""
+    image = Image.new("L", (SIDE, SIDE))
+    image.paste(255, (36, 36, 44, 44))
+    return encoded(image, "PNG")
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_a_mask_whose_white_lies_between_cells_is_warned_of(real: bool) -> None:
+    found = read(field_file("mask_off.png") if real else off_the_cells())
     assert found.cells.sum() == 4
     assert found.warnings == (
         "mask repaints whole cells of 8 x 8 pixels, 4.0 times the area that is white.",

@@ -17,12 +17,13 @@ from glimpse.input_pictures.reading import Pixels, read_pixels
 from tests.many_pictures import many
 from tests.strange_pictures import (
     CUT_OFF,
-    FIELD,
+    HEIC,
     MANY,
     NOT_TAKEN,
     READABLE,
     chunk,
     encoded,
+    field_file,
     with_chunks,
 )
 
@@ -168,12 +169,12 @@ def test_half_transparent_colours_are_mixed_with_white() -> None:
 
 
 def test_black_text_on_transparent_is_black_on_white() -> None:
-    pixels = read((FIELD / "black_text_on_transparent.png").read_bytes())
+    pixels = read(field_file("black_text_on_transparent.png"))
     assert pixels.max() == 255 and pixels.min() < 20 and pixels.mean() > 200
 
 
 def test_hidden_colours_of_a_real_file() -> None:
-    pixels = read((FIELD / "hidden_colours_under_transparency.png").read_bytes())
+    pixels = read(field_file("hidden_colours_under_transparency.png"))
     assert means(pixels) == pytest.approx((244.7, 212.8, 214.7), abs=0.1)
 
 
@@ -209,8 +210,8 @@ def test_modes_that_only_other_formats_have_are_shown_as_well(mode: str) -> None
 # Profiles
 
 
-def test_a_profile_is_converted_to_srgb() -> None:
-    pixels = read((FIELD / "profiled_small.jpg").read_bytes())
+def test_the_profile_of_a_real_file_is_converted_to_srgb() -> None:
+    pixels = read(field_file("profiled_small.jpg"))
     assert means(pixels) == pytest.approx((93.8, 97.1, 85.9), abs=1)
 
 
@@ -333,9 +334,15 @@ def test_hundreds_of_pictures_have_their_size_and_are_read_at_any_other() -> Non
         assert read_pixels(seen, 24, 40).shape == (40, 24, 3), each.name
 
 
+def test_heic_is_read() -> None:
+    pixels = read(HEIC)
+    assert pixels.shape == (32, 48, 3)
+    assert means(pixels) == pytest.approx((10, 120, 200), abs=3)
+
+
 @pytest.mark.parametrize("name", ["avif_named_heif.heif", "heic_small.heic"])
-def test_avif_and_heic_by_what_is_in_them(name: str) -> None:
-    pixels = read((FIELD / name).read_bytes())
+def test_avif_and_heic_of_real_files_by_what_is_in_them(name: str) -> None:
+    pixels = read(field_file(name))
     if name.startswith("avif"):
         assert means(pixels) == pytest.approx((10, 120, 200), abs=3)
     assert pixels.std() < 100
@@ -365,10 +372,10 @@ def test_a_damaged_picture_is_read_or_refused_and_nothing_else(source: str) -> N
     exif = Image.Exif()
     exif[0x0112] = 6
     whole = {
-        "HEIC": (FIELD / "heic_small.heic").read_bytes(),
+        "HEIC": HEIC,
         "16 bits": READABLE["16 bits"],
         "palette": READABLE["a palette with transparency"],
-        "profile": (FIELD / "profiled_small.jpg").read_bytes(),
+        "profile": encoded(striped(), "JPEG", icc_profile=LINEAR),
     }.get(source) or encoded(striped(), source, exif=exif)
     for _ in range(200):
         data = bytearray(whole)
