@@ -47,9 +47,11 @@ def read_mask(picture: InputPicture, width: int, height: int, factor: int, of: M
     decoded = decode(picture, size)
     if of == "transparent":
         alpha = colours.alpha(decoded.image, decoded.bits)
+        meant = "fully transparent"
         white = alpha.point(lambda value: 0 if value else 255)
         unsure = []
     else:
+        meant = "white"
         # A mask is data: a profile of its colours changes nothing.
         grey = colours.composed(decoded.image, None, decoded.bits, "black").convert("L")
         white = grey.point(lambda value: 255 if value >= WHITE else 0)
@@ -57,7 +59,7 @@ def read_mask(picture: InputPicture, width: int, height: int, factor: int, of: M
     cells_of = size[0] // factor, size[1] // factor
     shares = white.resize(cells_of, Image.Resampling.BOX, cover_box(white.size, size))
     cells = np.asarray(upright(shares, picture.orientation)) >= round(SHARE * 255)
-    told = [*_extreme(cells, of), *_grown(cells, shares, of), *unsure]
+    told = [*_extreme(cells, shares, meant), *_grown(cells, shares, meant), *unsure]
     return Mask(cells, tuple(f"{picture.field} {each}." for each in told))
 
 
@@ -67,20 +69,22 @@ def has_holes(picture: InputPicture) -> bool:
     return colours.alpha(decoded.image, decoded.bits).histogram()[0] > 0
 
 
-def _extreme(cells: Cells, of: MaskOf) -> list[str]:
+def _extreme(cells: Cells, shares: Image.Image, meant: str) -> list[str]:
     if not cells.any():
-        return [f"selects nothing, as no part of it is {of}; the picture is kept as it is"]
-    if cells.all():
-        return [f"selects everything, as all of it is {of}; nothing of the picture is kept"]
-    return []
+        return [f"selects nothing, as no part of it is {meant}; the picture is kept as it is"]
+    if not cells.all():
+        return []
+    whole = shares.getextrema()[0] == 255
+    why = f"all of it is {meant}" if whole else f"some of every 8 x 8 pixels is {meant}"
+    return [f"selects everything, as {why}; nothing of the picture is kept"]
 
 
-def _grown(cells: Cells, shares: Image.Image, of: MaskOf) -> list[str]:
+def _grown(cells: Cells, shares: Image.Image, meant: str) -> list[str]:
     """Where much more is made anew than was asked for."""
     asked = float(np.asarray(shares, np.float32).sum()) / 255
     if cells.any() and cells.sum() > MUCH_LARGER * asked:
         times = cells.sum() / max(asked, SHARE)
-        return [f"repaints whole cells of 8 x 8 pixels, {times:.1f} times the area that is {of}"]
+        return [f"repaints whole cells of 8 x 8 pixels, {times:.1f} times the area that is {meant}"]
     return []
 
 
@@ -89,14 +93,19 @@ def _unsure(decoded: Decoded, grey: Image.Image) -> list[str]:
     told = []
     alpha = colours.alpha(decoded.image, decoded.bits)
     levels = grey.histogram()
-    if alpha.histogram()[0] and _has_dark(grey, alpha):
+    if _is_keyed(alpha) and (_has_dark(grey, alpha) or not any(levels[WHITE:])):
         told.append(
-            "is transparent in parts, and these count as black, like all that is not white; white "
-            "is what is painted anew"
+            "is transparent in parts, and these count as black, like all that is not white, or "
+            "white and hardly opaque; white is what is painted anew"
         )
     elif sum(levels[GREY.start : GREY.stop]) > MUCH * sum(levels):
         told.append("is grey in large parts; grey counts as the nearer of black and white")
     return told
+
+
+def _is_keyed(alpha: Image.Image) -> bool:
+    """Whether something is there, on a transparent ground."""
+    return alpha.histogram()[0] > 0 and alpha.getbbox() is not None
 
 
 def _has_dark(grey: Image.Image, alpha: Image.Image) -> bool:

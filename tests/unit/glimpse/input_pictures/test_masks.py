@@ -230,6 +230,13 @@ def test_a_lossy_mask_selects_about_the_same(picture_format: str) -> None:
         (Image.new("L", (64, 64)), "mask selects nothing, as no part of it is white"),
         (Image.new("RGBA", (64, 64)), "mask selects nothing"),
         (Image.new("L", (64, 64), 255), "mask selects everything, as all of it is white"),
+        (
+            Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)),
+            "mask selects everything, as some of every 8 x 8 pixels is white",
+        ),
+        # A brush of little strength, white or red.
+        (disc("RGBA", (0, 0, 0, 0), (255, 255, 255, 100)), "white and hardly opaque"),
+        (disc("RGBA", (0, 0, 0, 0), (255, 0, 0, 100)), "mask is transparent in parts"),
         # Black strokes on nothing, a red brush, a hole in a photograph or in black.
         (disc("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)), "mask selects nothing"),
         (disc("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)), "mask is transparent in parts"),
@@ -242,6 +249,10 @@ def test_a_lossy_mask_selects_about_the_same(picture_format: str) -> None:
 )
 def test_a_mask_that_may_be_meant_otherwise_is_warned_of(image: Image.Image, warning: str) -> None:
     assert warning in said(image)
+
+
+def test_an_empty_canvas_selects_nothing_and_nothing_else_is_said() -> None:
+    assert said(Image.new("RGBA", (64, 64))).count(";") == 1
 
 
 def test_a_warning_begins_with_the_clients_name_for_the_field() -> None:
@@ -277,4 +288,6 @@ def test_just_what_is_fully_transparent_is_painted_anew(mode: str, picture_forma
 @pytest.mark.parametrize(("alpha", "word"), [(0, "everything"), (1, "nothing"), (255, "nothing")])
 def test_a_mask_of_transparency_that_selects_all_or_nothing_says_so(alpha: int, word: str) -> None:
     image = Image.new("RGBA", (64, 64), (9, 9, 9, alpha))
-    assert said(image, of="transparent").startswith(f"mask selects {word}")
+    told = said(image, of="transparent")
+    assert told.startswith(f"mask selects {word}")
+    assert "it is fully transparent" in told
