@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from glimpse.generation import SessionMemory
 from glimpse.input_pictures.inspection import InputPicture
-from glimpse.input_pictures.masks import read_mask
+from glimpse.input_pictures.masks import read_mask, read_with_holes
 from glimpse.input_pictures.reading import read_pixels
 from glimpse.ports import InputPixels
 from glimpse.request import GenerationRequest
@@ -83,9 +83,12 @@ async def read_pictures(
         warning = f"{image.field} has HDR colours, which are read as if they were sRGB."
         request = replace(request, warnings=(*request.warnings, warning))
     size = request.width, request.height
-    pixels = await once(image, read_pixels, *size)
-    if mask is None:
-        return request, InputPixels(pixels, None)
-    found = await once(mask, read_mask, *size, cell, request.mask_of)
+    if mask is not None and mask.data is image.data and request.mask_of == "transparent":
+        pixels, found = await read(image, read_with_holes, mask.field, *size, cell)
+    else:
+        pixels = await once(image, read_pixels, *size)
+        if mask is None:
+            return request, InputPixels(pixels, None)
+        found = await once(mask, read_mask, *size, cell, request.mask_of)
     warned = replace(request, warnings=(*request.warnings, *found.warnings))
     return warned, InputPixels(pixels, found.cells)

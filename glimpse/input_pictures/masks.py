@@ -5,7 +5,7 @@ all that is white is made anew, and white that hangs together is cells that hang
 side: a line of any width stays unbroken. With a larger share, one of 3 pixels does not.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -14,7 +14,15 @@ from PIL import Image
 
 from glimpse.input_pictures import colours
 from glimpse.input_pictures.inspection import InputPicture
-from glimpse.input_pictures.reading import Decoded, cover_box, decode, stored, upright
+from glimpse.input_pictures.reading import (
+    Decoded,
+    Pixels,
+    cover_box,
+    decode,
+    pixels_of,
+    stored,
+    upright,
+)
 
 Cells: TypeAlias = NDArray[np.bool_]
 """Shape [height, width] of latents; True where the picture is made anew."""
@@ -44,7 +52,23 @@ def read_mask(picture: InputPicture, width: int, height: int, factor: int, of: M
     Raises `InvalidRequest`.
     """
     size = stored(picture, width, height)
+    return _mask_in(decode(picture, size), picture, size, factor, of)
+
+
+def read_with_holes(
+    picture: InputPicture, mask_field: str, width: int, height: int, factor: int
+) -> tuple[Pixels, Mask]:
+    """A picture whose transparent parts are its mask; decoded once. Raises `InvalidRequest`."""
+    size = stored(picture, width, height)
     decoded = decode(picture, size)
+    mask = _mask_in(decoded, replace(picture, field=mask_field), size, factor, "transparent")
+    return pixels_of(decoded, picture, size), mask
+
+
+def _mask_in(
+    decoded: Decoded, picture: InputPicture, size: tuple[int, int], factor: int, of: MaskOf
+) -> Mask:
+    """`size` is as the file lies."""
     if of == "transparent":
         alpha = colours.alpha(decoded.image, decoded.bits)
         meant = "fully transparent"

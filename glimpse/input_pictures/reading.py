@@ -48,7 +48,11 @@ def read_pixels(picture: InputPicture, width: int, height: int) -> Pixels:
     """A picture as a browser shows it on a white page: upright, in sRGB, composed, and then
     cover-cropped to a size. Raises `InvalidRequest`."""
     size = stored(picture, width, height)
-    decoded = decode(picture, size)
+    return pixels_of(decode(picture, size), picture, size)
+
+
+def pixels_of(decoded: Decoded, picture: InputPicture, size: tuple[int, int]) -> Pixels:
+    """The same of a picture that is decoded; `size` is as the file lies."""
     shown = colours.on_white(decoded.image, decoded.profile, decoded.bits)
     if shown.size != size:
         shown = shown.resize(

@@ -16,6 +16,7 @@ from glimpse.event_log import Final
 from glimpse.generation import SessionMemory
 from glimpse.http import readers
 from glimpse.http.readers import LARGE_PIXELS, NICENESS, read, read_pictures
+from glimpse.input_pictures import masks, reading
 from glimpse.input_pictures.inspection import InputPicture
 from glimpse.ports import Priority
 from glimpse.request import GenerationRequest
@@ -204,6 +205,34 @@ async def test_a_session_reads_a_picture_once() -> None:
     assert without.cells is None and len(memory.read) == 1
     _, none = await read_pictures(make_request(), memory, 8)
     assert none is None and memory.read == {}
+
+
+async def test_a_picture_that_is_its_own_mask_is_decoded_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = Image.new("RGBA", (64, 64), (255, 0, 0, 255))
+    image.paste((0, 0, 255, 0), (0, 0, 32, 64))
+    data = encoded(image, "PNG")
+    decoded: list[str] = []
+
+    def counted(picture: InputPicture, size: tuple[int, int]) -> reading.Decoded:
+        decoded.append(picture.field)
+        return reading.decode(picture, size)
+
+    monkeypatch.setattr(masks, "decode", counted)
+    request = make_request(
+        image=looked_at(data, "image"),
+        mask=looked_at(data, "mask"),
+        mask_of="transparent",
+        width=64,
+        height=64,
+    )
+    request, pictures = await read_pictures(request, SessionMemory(None), 8)
+    assert decoded == ["image"] and request.warnings == ()
+    assert pictures is not None and pictures.cells is not None
+    assert np.array_equal(pictures.cells, np.tile(np.repeat([True, False], 4), (8, 1)))
+    assert (pictures.pixels[:, :32] == 255).all()
+    assert (pictures.pixels[:, 32:] == (255, 0, 0)).all()
 
 
 async def test_hdr_colours_have_a_warning() -> None:
