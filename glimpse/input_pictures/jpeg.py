@@ -17,6 +17,8 @@ EOI, SOS, ALONE = 0xD9, 0xDA, frozenset({0x01, *range(0xD0, 0xD9)})
 MARKER = re.compile(rb"\xff[^\x00\xff]")  # behind any number of fill bytes, which are 0xFF too
 MAX_SEGMENTS = 4096  # a camera's file has dozens, or some hundred with a large profile or preview
 MAX_JUNK = 2**16  # bytes between segments, which readers skip one by one
+# Of quantization tables, and of what Photoshop adds: Pillow reads both in Python.
+MAX_BYTES_OF = {0xDB: 2**16, 0xED: 2**21}
 PIECE = 2**18  # bytes that are searched at a time: what is made of them stays in the cache
 
 
@@ -38,6 +40,7 @@ def read_header(data: bytes) -> JpegHeader:
     width = height = scans = scanned = junk = 0
     at = 2
     ends = _ends_of_scans(data)
+    left = dict(MAX_BYTES_OF)
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(data, at, at + MAX_JUNK + 2)
         junk += (len(data) if found is None else found.start()) - at
@@ -56,6 +59,10 @@ def read_header(data: bytes) -> JpegHeader:
         segment, at = data[at + 2 : at + length], at + length
         if at > len(data):
             raise CutOff
+        if kind in left:
+            left[kind] -= length
+            if left[kind] < 0:
+                raise Damaged("has too much beside its pixels; save it anew")
         try:
             if kind in FRAMES:
                 if kind not in READABLE_FRAMES:

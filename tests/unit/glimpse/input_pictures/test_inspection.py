@@ -161,6 +161,15 @@ def test_the_data_of_a_scan_end_at_the_next_marker(filling: bytes) -> None:
             jpeg.read_header(whole[:-2] + filling * length)
 
 
+@pytest.mark.parametrize(("kind", "many"), [(b"\xdb", 2), (b"\xed", 40)])
+def test_segments_that_pillow_reads_in_python_are_bounded(kind: bytes, many: int) -> None:
+    whole = encoded(SHAPE, "JPEG")
+    segment = b"\xff" + kind + struct.pack(">H", 60_002) + bytes(60_000)
+    assert jpeg.read_header(whole[:2] + segment + whole[2:]).width == 60
+    with pytest.raises(Damaged, match="beside its pixels"):
+        jpeg.read_header(whole[:2] + segment * many + whole[2:])
+
+
 def test_a_jpeg_that_pillow_would_read_otherwise_is_refused() -> None:
     """Two frame headers: the size that was checked has to be the one that is read."""
     whole = encoded(SHAPE, "JPEG")
