@@ -79,9 +79,9 @@ async def read_pictures(
     image, mask = request.image, request.mask
     if image is None:
         return request, None
-    if image.hdr:
-        warning = f"{image.field} has HDR colours, which are read as if they were sRGB."
-        request = replace(request, warnings=(*request.warnings, warning))
+    for picture in (image, mask):
+        if picture is not None:
+            request = replace(request, warnings=(*request.warnings, *picture.warnings))
     size = request.width, request.height
     if mask is not None and mask.data is image.data and request.mask_of == "transparent":
         pixels, found = await read(image, read_with_holes, mask.field, *size, cell)

@@ -5,6 +5,7 @@ It runs before admission, so it takes milliseconds whatever the file says; no pi
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from PIL import Image
@@ -41,6 +42,7 @@ class InputPicture:
     `field` is the client's name for it. `width` and `height` are those of the picture turned
     upright, `stored_size` is before that, by Exif's `orientation`. `may_be_transparent`: the file
     has an alpha channel or a transparent colour. `hdr`: its colours are those of PQ or HLG.
+    `animated`: it has several pictures, one after the other.
     """
 
     data: bytes
@@ -50,6 +52,15 @@ class InputPicture:
     orientation: int
     may_be_transparent: bool
     hdr: bool = False
+    animated: bool = False
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What a reader here makes less of than a viewer would."""
+        if self.hdr:
+            yield f"{self.field} has HDR colours, which are read as if they were sRGB."
+        if self.animated:
+            yield f"{self.field} is an animation, of which the first picture is read."
 
     @property
     def width(self) -> int:
@@ -94,7 +105,8 @@ def _inspect(data: bytes, field: str, max_pixels: int) -> InputPicture:
             exif = chunks.meaning.get(b"eXIf")
             transparent = chunks.colour_type in (4, 6) or b"tRNS" in data
             hdr = int.from_bytes(chunks.meaning.get(b"cICP", b"")[1:2]) in icc.HDR_CURVES
-            return InputPicture(data, field, kind, size, _orientation(exif), transparent, hdr)
+            turn, animated = _orientation(exif), chunks.animated
+            return InputPicture(data, field, kind, size, turn, transparent, hdr, animated)
         case "WEBP":
             size = _webp_size(data)
             _check_pixels(size, max_pixels)
@@ -109,12 +121,14 @@ def _inspect(data: bytes, field: str, max_pixels: int) -> InputPicture:
             # Browsers turn no WebP.
             exif = image.info.get("exif") if kind != "WEBP" else None
             transparent = image.has_transparency_data
+            # Other pictures of a JPEG or a HEIC are thumbnails, depths and the like.
+            animated = kind in ("WEBP", "AVIF") and getattr(image, "is_animated", False)
     except PILLOW_ERRORS:
         raise Damaged from None
     if image.size != size:
         raise Damaged
     hdr = kind in ("AVIF", "HEIF") and boxes.colours(data)[1] in icc.HDR_CURVES
-    return InputPicture(data, field, kind, size, _orientation(exif), transparent, hdr)
+    return InputPicture(data, field, kind, size, _orientation(exif), transparent, hdr, animated)
 
 
 def _check_jpeg(header: jpeg.JpegHeader) -> None:

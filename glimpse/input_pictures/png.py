@@ -10,7 +10,7 @@ from glimpse.input_pictures.broken import CutOff, Damaged
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 2**15  # some programs write one every 8 KiB, or every 4
 # Chunks that tell how the pixels are meant. Any other one that a reader may skip is skipped.
-MEANING = frozenset({b"cHRM", b"cICP", b"eXIf", b"gAMA", b"iCCP", b"sRGB"})
+MEANING = frozenset({b"acTL", b"cHRM", b"cICP", b"eXIf", b"gAMA", b"iCCP", b"sRGB"})
 PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 CHECKED = MEANING | {b"IHDR", b"tRNS"}
 MAX_PROFILE_BYTES = 4 * 2**20
@@ -24,6 +24,10 @@ class PngHeader:
     colour_type: int
     meaning: dict[bytes, bytes] = field(default_factory=dict)
     """The first sound chunk of each kind in `MEANING`, of those before the pixels."""
+
+    @property
+    def animated(self) -> bool:
+        return int.from_bytes(self.meaning.get(b"acTL", b"")[:4]) > 1
 
     @property
     def profile(self) -> bytes | None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import dataclasses
 import os
+import struct
 import threading
 from typing import Any
 
@@ -21,7 +22,7 @@ from glimpse.input_pictures.inspection import InputPicture
 from glimpse.ports import Priority
 from glimpse.request import GenerationRequest
 from tests.fakes import looked_at, make_request, until
-from tests.strange_pictures import chunk, encoded, with_chunks
+from tests.strange_pictures import READABLE, chunk, encoded, with_chunks
 from tests.unit.glimpse.http.asgi import Server
 from tests.unit.glimpse.http.websocket import Socket
 from tests.wire.sent import ORANGE, ORANGE_URL
@@ -235,14 +236,27 @@ async def test_a_picture_that_is_its_own_mask_is_decoded_once(
     assert (pictures.pixels[:, 32:] == (255, 0, 0)).all()
 
 
-async def test_hdr_colours_have_a_warning() -> None:
-    hdr = with_chunks(ORANGE, chunk(b"cICP", bytes([9, 16, 0, 1])))
-    for data, warned in ((hdr, True), (ORANGE, False)):
-        request = make_request(image=looked_at(data), strength=1.0)
-        request, _ = await read_pictures(request, SessionMemory(None), 8)
-        assert [each.startswith("image_url has HDR colours") for each in request.warnings] == (
-            [True] if warned else []
-        )
+HDR = with_chunks(ORANGE, chunk(b"cICP", bytes([9, 16, 0, 1])))
+ANIMATIONS = [data for name, data in READABLE.items() if name.startswith("animated")]
+ONE_FRAME = with_chunks(ORANGE, chunk(b"acTL", struct.pack(">II", 1, 0)))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(HDR, "has HDR colours"), *((each, "is an animation") for each in ANIMATIONS)],
+)
+async def test_what_is_read_as_less_than_it_is_has_a_warning(data: bytes, words: str) -> None:
+    request = make_request(image=looked_at(data), strength=1.0)
+    request, _ = await read_pictures(request, SessionMemory(None), 8)
+    [warning] = request.warnings
+    assert warning.startswith(f"image_url {words}")
+
+
+@pytest.mark.parametrize("data", [ORANGE, ONE_FRAME, READABLE["AVIF"], READABLE["HEIC"]])
+async def test_a_picture_that_is_read_as_it_is_has_none(data: bytes) -> None:
+    request = make_request(image=looked_at(data), strength=1.0)
+    request, _ = await read_pictures(request, SessionMemory(None), 8)
+    assert not request.warnings
 
 
 async def test_a_damaged_picture_in_a_session_is_told_of_by_the_name_it_was_sent_by() -> None:
