@@ -17,7 +17,7 @@ from config.settings import ROOT
 from tests.integration.application import Application
 
 MAX_PICTURES = 8
-PICTURE = {"prompt": "a house", "num_inference_steps": 10, "preview_every": 0}
+PICTURE = {"prompt": "a house", "num_inference_steps": 6, "preview_every": 0}
 # Of many sizes, so that they share no calls of the network.
 SIZES = [{"width": side, "height": 128} for side in (64, 96, 128, 160, 192, 224)]
 UNLIMITED: dict[str, int | None] = {
@@ -69,13 +69,13 @@ class Greedy:
 
 @asynccontextmanager
 async def greedily(application: Application, key: str) -> AsyncIterator[Greedy]:
-    """Once every place has been taken twice, and requests have been refused."""
+    """Once every place has been given back, and requests have been refused."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=application.url, timeout=120, limits=limits) as client:
         greedy = Greedy(client, key)
         asking = [asyncio.create_task(greedy.ask(number)) for number in range(2 * MAX_PICTURES)]
         async with asyncio.timeout(120):
-            while greedy.answers[200] < 2 * MAX_PICTURES or not greedy.answers[429]:
+            while greedy.answers[200] < MAX_PICTURES or not greedy.answers[429]:
                 assert not any(task.done() for task in asking)
                 await asyncio.sleep(0.01)
         yield greedy

@@ -126,7 +126,7 @@ def line(angle: float, offset: float, width: float, how: str, times: int) -> Ima
     return image.resize((side, side), Image.Resampling.BOX)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     angle=st.floats(0, math.pi),
     offset=st.floats(-50, 50),
