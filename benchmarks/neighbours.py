@@ -50,7 +50,7 @@ KINDS = (ALONE, SMALL, COSTLY, REFUSED)
 class Plan:
     """The kinds take turns, and in each turn the second client makes so many pictures."""
 
-    rounds: int = 8
+    rounds: int = 6
     pictures: int = 3
 
 
