@@ -72,7 +72,7 @@ def read_header(data: bytes) -> JpegHeader:
             elif kind == SOS:
                 scans += 1
                 scanned += sum((frame or {}).get(name, 0) for name in segment[1::2][: segment[0]])
-                following = np.searchsorted(ends, at)
+                following = ends.searchsorted(np.int32(at))  # another type would copy them all
                 if following == len(ends):
                     raise CutOff
                 at = int(ends[following])
