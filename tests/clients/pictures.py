@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+BLUE, ORANGE = (40, 80, 160), (250, 120, 30)
+
 
 def data_of(image: dict[str, Any]) -> bytes:
     """The encoded picture: its bytes, or what its data URI holds."""

@@ -8,6 +8,8 @@ import pytest
 
 from tests.clients.conftest import JAVASCRIPT, Call
 from tests.clients.pictures import (
+    BLUE,
+    ORANGE,
     check_right_half_is_kept,
     decoded,
     off,
@@ -15,8 +17,6 @@ from tests.clients.pictures import (
     warmth,
     white_left_half,
 )
-
-BLUE, ORANGE = (40, 80, 160), (250, 120, 30)
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import pytest
 
 from tests.clients.conftest import PYTHON, Call
 from tests.clients.pictures import (
+    BLUE,
+    ORANGE,
     check_right_half_is_kept,
     clear_left_half,
     in_base64,
@@ -14,7 +16,6 @@ from tests.clients.pictures import (
     warmth,
 )
 
-BLUE, ORANGE = (40, 80, 160), (250, 120, 30)
 # Else litellm looks for a newer list of prices on the internet whenever it is imported.
 OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 

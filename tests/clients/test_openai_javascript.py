@@ -8,14 +8,14 @@ from PIL import Image
 
 from tests.clients.conftest import JAVASCRIPT, Call
 from tests.clients.pictures import (
+    BLUE,
+    ORANGE,
     check_right_half_is_kept,
     clear_left_half,
     in_base64,
     png,
     warmth,
 )
-
-BLUE, ORANGE = (40, 80, 160), (250, 120, 30)
 
 
 @pytest.fixture
